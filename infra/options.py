@@ -1,0 +1,39 @@
+"""The one helper that makes resource options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pulumi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def child(
+    parent: pulumi.Resource,
+    *,
+    after: Sequence[pulumi.Resource] = (),
+    minutes: int | None = None,
+    delete_before_replace: bool | None = None,
+) -> pulumi.ResourceOptions:
+    """Return the options of a component's child, which takes its provider from the component.
+
+    Args:
+        parent: the component.
+        after: what must be there before the child, and may go only when the child is gone.
+        minutes: how long it may take to create, change or delete it; None where nothing waits.
+        delete_before_replace: its name is fixed, so its successor cannot stand beside it.
+    """
+    wait = None if minutes is None else f"{minutes}m"
+    return pulumi.ResourceOptions(
+        parent=parent,
+        depends_on=list(after),
+        custom_timeouts=None if wait is None else pulumi.CustomTimeouts(wait, wait, wait),
+        delete_before_replace=delete_before_replace,
+    )
+
+
+def component(provider: pulumi.ProviderResource) -> pulumi.ResourceOptions:
+    """Return the options of a component that gives this provider to its children."""
+    return pulumi.ResourceOptions(providers=[provider])

@@ -1,0 +1,326 @@
+"""RunPod's objects as dynamic resources: endpoints, ECR delegations, and the marker that says whose they are.
+
+The providers are stateless and live in this module, so that Pulumi pickles them by reference: the module's
+path and the classes' names are in the state of every stack. Moving or renaming one makes it unusable.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from pulumi import CustomTimeouts, Output, ResourceOptions
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    ConfigureRequest,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    Resource,
+    ResourceProvider,
+    UpdateResult,
+)
+from pulumi.runtime.rpc import UNKNOWN
+
+from infra.runpod import body, objects
+from infra.runpod.api import NotFoundError, RunpodClient, RunpodError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pulumi import Input
+
+KEY_VARIABLE = "RUNPOD_API_KEY"
+_GONE_SECONDS = 180.0
+_GONE_INTERVAL_SECONDS = 1.0
+_DEFAULT_OPTIONS = ResourceOptions(custom_timeouts=CustomTimeouts(create="10m", update="10m", delete="5m"))
+
+
+class MissingKeyError(Exception):
+    """There is no API key."""
+
+
+class _Provider(ResourceProvider):
+    """What the providers share: the client, and its key from the environment or the stack's configuration."""
+
+    serialize_as_secret_always = False
+    _configured_key: str | None = None
+
+    def configure(self, req: ConfigureRequest) -> None:
+        """Take the stack's key; it stays in this process and never gets into state."""
+        self._configured_key = req.config.get("runpodApiKey")
+
+    def _client(self, properties: Mapping[str, Any]) -> RunpodClient:
+        # The environment comes first: on `destroy` the configured key is the one of the last `up`.
+        key = os.environ.get(KEY_VARIABLE) or self._configured_key
+        if not key:
+            raise MissingKeyError(
+                f"RunPod: no API key: set {KEY_VARIABLE}, or `pulumi config set --secret berth:runpodApiKey`"
+            )
+        return RunpodClient(properties["apiUrl"], key)
+
+
+class EndpointProvider(_Provider):
+    """Serverless endpoints; an endpoint is known by its marker, whatever its name."""
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Refuse what RunPod would refuse, without asking it."""
+        allowed = {"apiUrl", "marker", "type", *body.FIELDS, "__provider"}
+        failures = [
+            CheckFailure(key, "is not a property of an endpoint") for key in sorted(set(news) - allowed)
+        ]
+        failures += [CheckFailure(*problem) for problem in body.problems(news)]
+        return CheckResult(news, failures)
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        """Compare settings, not their spelling; only the type and the kind of machine need a new endpoint."""
+        if body.has_unknown({key: value for key, value in _news.items() if key != "__provider"}):
+            _news = {key: _olds.get(key) if value == UNKNOWN else value for key, value in _news.items()}
+            changed = True
+        else:
+            changed = False
+        old, new = body.comparable(_olds), body.comparable(_news)
+        replaces = ["type"] if old["type"] != new["type"] else []
+        if bool(old["gpu"]) != bool(new["gpu"]):
+            replaces += ["gpu", "cpu"]
+        same_place = all(_olds.get(key) == _news.get(key) for key in ("apiUrl", "marker"))
+        # The old one goes first: both would count against the account's workers, and carry the same marker.
+        return DiffResult(
+            changes=changed or old != new or not same_place, replaces=replaces, delete_before_replace=True
+        )
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Create the endpoint, or take over the one that an interrupted attempt has made."""
+        wanted = body.create_body(props, props["marker"])
+        with self._client(props) as client:
+            endpoint = objects.create_once(
+                find=lambda: objects.find_endpoint(client, props["name"], props["marker"]),
+                create=lambda: client.post("/serverless", wanted, action=f"create endpoint {props['name']}"),
+            )
+            endpoint = objects.bring_to(client, endpoint, props)
+        return CreateResult(endpoint["id"], objects.endpoint_outputs(props, endpoint))
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Return what RunPod has now, drift included."""
+        try:
+            with self._client(props) as client:
+                endpoint = client.get(f"/serverless/{id_}", action=f"read endpoint {id_}")
+        except NotFoundError:
+            return ReadResult(None, {})
+        outputs = objects.endpoint_outputs(props, endpoint)
+        inputs = {key: outputs[key] for key in ("apiUrl", "marker", "type", *body.FIELDS)}
+        return ReadResult(id_, outputs, {key: value for key, value in inputs.items() if value is not None})
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """PATCH what differs from what RunPod has at this moment."""
+        with self._client(_news) as client:
+            endpoint = client.get(f"/serverless/{_id}", action=f"update endpoint {_news['name']} ({_id})")
+            endpoint = objects.bring_to(client, endpoint, _news)
+        return UpdateResult(objects.endpoint_outputs(_news, endpoint))
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        """Delete the endpoint and wait until it is gone, its workers with it."""
+        with self._client(_props) as client:
+            client.delete(f"/serverless/{_id}", action=f"delete endpoint {_id}")
+            deadline = time.monotonic() + _GONE_SECONDS
+            while objects.endpoint_exists(client, _id):
+                if time.monotonic() > deadline:
+                    raise RunpodError(
+                        f"delete endpoint {_id}", detail=f"it is still there after {_GONE_SECONDS:.0f} s"
+                    )
+                time.sleep(_GONE_INTERVAL_SECONDS)
+
+
+class EcrDelegationProvider(_Provider):
+    """RunPod's right to pull from one ECR repository; the API has no update and no read of a single one."""
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Refuse what is not the ARN of an ECR repository."""
+        resource = news.get("resource")
+        failures = []
+        if not resource:
+            failures.append(CheckFailure("resource", "is missing"))
+        elif resource != UNKNOWN and not objects.ECR_ARN.match(str(resource)):
+            failures.append(CheckFailure("resource", f"= {resource!r} must be the ARN of an ECR repository"))
+        return CheckResult(news, failures)
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        """Replace it when the repository or the marker, which is its name, changes."""
+        replaces = [key for key in ("resource", "marker") if _olds.get(key) != _news.get(key)]
+        moved = _olds.get("apiUrl") != _news.get("apiUrl")
+        return DiffResult(changes=bool(replaces) or moved, replaces=replaces, delete_before_replace=False)
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Register the repository, or take over what an interrupted attempt has registered."""
+        wanted = {"resource": props["resource"], "name": props["marker"]}
+        with self._client(props) as client:
+            made = objects.create_once(
+                find=lambda: objects.find_delegation(client, props),
+                create=lambda: objects.unwrapped(
+                    client.post(
+                        "/registries/delegations", wanted, action=f"register {props['resource']} with RunPod"
+                    )
+                ),
+            )
+        return CreateResult(made["id"], objects.delegation_outputs(props))
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Look for it in the list."""
+        with self._client(props) as client:
+            listed = objects.delegations(client)
+        if all(item["id"] != id_ for item in listed):
+            return ReadResult(None, {})
+        return ReadResult(id_, objects.delegation_outputs(props))
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Keep it; only the address of the API can change without a replacement."""
+        return UpdateResult(objects.delegation_outputs(_news))
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        """Withdraw it; one that is gone is done."""
+        with self._client(_props) as client:
+            client.delete(f"/registries/delegations/{_id}", action=f"delete ECR delegation {_id}")
+
+
+class MarkerProvider(ResourceProvider):
+    """A text that no other stack has; in state before anything is asked of RunPod, so it outlives a crash."""
+
+    serialize_as_secret_always = False
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Draw the unique part."""
+        return CreateResult(secrets.token_hex(8), self._outputs(props, secrets.token_hex(8)))
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        """Replace nothing: whose an endpoint is does not change."""
+        return DiffResult(changes=False)
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Return what is in state: it is nowhere else."""
+        return ReadResult(id_, dict(props))
+
+    @staticmethod
+    def _outputs(props: Mapping[str, Any], unique: str) -> dict[str, Any]:
+        return {"owner": props["owner"], "value": f"{props['owner']}/{unique}"}
+
+
+class Endpoint(Resource, module="runpod", name="Endpoint"):
+    """A serverless endpoint.
+
+    Args:
+        resource_name: the logical name.
+        api_url: base URL of REST v2; it is kept in state, the key is not.
+        marker: a `Marker`'s value, by which the endpoint is found again.
+        name: its name in the console.
+        type: "LOAD_BALANCER" or "QUEUE"; another one replaces the endpoint.
+        image: linux/amd64, with its digest.
+        args: the image's CMD, as one shell-quoted text.
+        disk: container disk in GB.
+        env: environment variables; texts only.
+        ports: such as ["8000/http"]; a load balancer needs its own there.
+        workers: {"min", "max", "idleTimeout" in seconds}.
+        scaling: {"type": "REQUEST_COUNT", "requestCount"} or {"type": "QUEUE_DELAY", "queueDelay"} (seconds).
+        gpu: {"pools", "excludedTypes", "count", "minCudaVersion" or "allowedCudaVersions"}.
+        cpu: [{"id", "vcpuCount"}] in the place of `gpu`; changing between the two replaces the endpoint.
+        data_center_ids: where it may run; anywhere if empty.
+        network_volumes: ids, one for each data center.
+        registry: id of a registry credential; an ECR delegation needs none.
+        flashboot: "OFF", "FLASHBOOT" or "PRIORITY_FLASHBOOT".
+        timeout: of one request, in milliseconds.
+    """
+
+    url: Output[str]
+    """Where requests go."""
+    health: Output[str]
+    """Where its health is asked."""
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        api_url: Input[str],
+        marker: Input[str],
+        name: Input[str],
+        type: Input[str],  # noqa: A002  # the API's word
+        image: Input[str],
+        args: Input[str],
+        disk: Input[int],
+        env: Input[Mapping[str, Input[str]]],
+        ports: Input[Sequence[Input[str]]],
+        workers: Input[Mapping[str, Input[int]]],
+        scaling: Input[Mapping[str, Any]],
+        gpu: Input[Mapping[str, Any]] | None = None,
+        cpu: Input[Sequence[Mapping[str, Any]]] | None = None,
+        data_center_ids: Input[Sequence[Input[str]]] = (),
+        network_volumes: Input[Sequence[Input[str]]] = (),
+        registry: Input[str] | None = None,
+        flashboot: Input[str] = "OFF",
+        timeout: Input[int] = 300_000,
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        properties = {
+            "apiUrl": api_url,
+            "marker": marker,
+            "name": name,
+            "type": type,
+            "image": image,
+            "args": args,
+            "disk": disk,
+            "env": env,
+            "ports": ports,
+            "workers": workers,
+            "scaling": scaling,
+            "gpu": gpu,
+            "cpu": cpu,
+            "dataCenterIds": data_center_ids,
+            "networkVolumes": network_volumes,
+            "registry": registry,
+            "flashboot": flashboot,
+            "timeout": timeout,
+            "url": None,
+            "health": None,
+        }
+        opts = ResourceOptions.merge(_DEFAULT_OPTIONS, opts)
+        super().__init__(EndpointProvider(), resource_name, properties, opts)
+
+
+class EcrDelegation(Resource, module="runpod", name="EcrDelegation"):
+    """RunPod's right to pull from one ECR repository, whose policy must allow it already.
+
+    Args:
+        resource_name: the logical name.
+        api_url: base URL of REST v2.
+        marker: a `Marker`'s value; it is the delegation's name, by which it is found again.
+        repository_arn: the repository; another one replaces the delegation.
+    """
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        api_url: Input[str],
+        marker: Input[str],
+        repository_arn: Input[str],
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        properties = {"apiUrl": api_url, "marker": marker, "resource": repository_arn}
+        opts = ResourceOptions.merge(_DEFAULT_OPTIONS, opts)
+        super().__init__(EcrDelegationProvider(), resource_name, properties, opts)
+
+
+class Marker(Resource, module="runpod", name="Marker"):
+    """Says whose an object at RunPod is, where names are not unique and creation cannot be repeated safely.
+
+    Args:
+        resource_name: the logical name.
+        owner: "<project>/<stack>/<resource>", for people who find the object in the console.
+    """
+
+    value: Output[str]
+    """The owner and a unique part."""
+
+    def __init__(self, resource_name: str, *, owner: str, opts: ResourceOptions | None = None) -> None:
+        super().__init__(MarkerProvider(), resource_name, {"owner": owner, "value": None}, opts)

@@ -1,0 +1,138 @@
+"""What must hold between settings that are each valid alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from infra.gpus import INSTANCE_GPUS
+from infra.settings.vocabulary import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from infra.settings.sections import (
+        EksSettings,
+        ModelSettings,
+        RunpodSettings,
+        ServingSettings,
+        Target,
+    )
+
+SPOT_DRAIN_LIMIT_SECONDS = 105  # AWS takes a spot machine 120 s after its notice; the rest is for the notice
+_TENSOR_CORE_BFLOAT16 = (8, 0)
+
+# Arguments of vLLM that a setting, or the definition itself, decides: said twice, one would win in silence.
+OWNED_ARGUMENTS = {
+    "--model": "model.name",
+    "--revision": "model.revision",
+    "--tokenizer-revision": "model.revision",
+    "--served-model-name": "model.served_name",
+    "--runner": "model.task",
+    "--convert": "model.task",
+    "--max-model-len": "model.max_model_len",
+    "--dtype": "model.dtype",
+    "--quantization": "model.quantization",
+    "-q": "model.quantization",
+    "--trust-remote-code": "model.trust_remote_code",
+    "--gpu-memory-utilization": "serving.gpu_memory_utilization",
+    "--tensor-parallel-size": "serving.tensor_parallel_size",
+    "-tp": "serving.tensor_parallel_size",
+    "--max-num-seqs": "serving.max_num_seqs",
+    "--max-num-batched-tokens": "serving.max_num_batched_tokens",
+    "--max-num-queued-reqs": "serving.max_queued_requests",
+    "--enable-prefix-caching": "serving.enable_prefix_caching",
+    "--no-enable-prefix-caching": "serving.enable_prefix_caching",
+    "--enforce-eager": "serving.enforce_eager",
+    "--shutdown-timeout": "serving.drain_seconds",
+    "--api-key": "the secret apiKey",
+    "--host": "the image",
+    "--port": "the image",
+    "--disable-access-log-for-endpoints": "the shared definition",
+}
+OWNED_VARIABLES = {
+    "VLLM_API_KEY": "the secret apiKey",
+    "HF_TOKEN": "the secret hubToken",
+    "PORT": "the image",
+    "PORT_HEALTH": "the image",
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "the shared definition",
+    "VLLM_ENGINE_READY_TIMEOUT_S": "serving.startup_timeout_seconds",
+}
+
+
+def within(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the problems of a section and of the sections in it, as pairs of dotted key and reason."""
+    for key, reason in section.problems():
+        yield prefix + key, reason
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, Section):
+            yield from within(value, f"{prefix}{key}.")
+
+
+def across(
+    *,
+    targets: Sequence[Target],
+    model: ModelSettings,
+    serving: ServingSettings,
+    eks: EksSettings | None,
+    runpod: RunpodSettings | None,
+) -> Iterator[tuple[str, str]]:
+    """Yield the problems between sections, as pairs of dotted key and reason."""
+    yield from _owned(serving)
+    if runpod is not None and "runpod" in targets and serving.tensor_parallel_size != runpod.gpu_count:
+        yield (
+            "runpod.gpu_count",
+            f" = {runpod.gpu_count} must be serving.tensor_parallel_size ({serving.tensor_parallel_size})",
+        )
+    if eks is not None and "eks" in targets:
+        yield from _eks(model, serving, eks)
+
+
+def _owned(serving: ServingSettings) -> Iterator[tuple[str, str]]:
+    for argument in serving.extra_args:
+        owner = OWNED_ARGUMENTS.get(argument.partition("=")[0].replace("_", "-"))
+        if owner is not None:
+            yield "serving.extra_args", f" has {argument.partition('=')[0]}, which {owner} decides"
+    for name in serving.environment:
+        owner = OWNED_VARIABLES.get(name)
+        if owner is not None:
+            yield f"serving.environment.{name}", f": {owner} decides it"
+
+
+def _eks(model: ModelSettings, serving: ServingSettings, eks: EksSettings) -> Iterator[tuple[str, str]]:
+    nodes = eks.gpu_nodes
+    gpus = [INSTANCE_GPUS[name] for name in nodes.instance_types]
+    fewest = min(item.count for item in gpus)
+    parallel = serving.tensor_parallel_size
+    if parallel > fewest:
+        yield (
+            "serving.tensor_parallel_size",
+            f" = {parallel} is more than the GPUs of a node: eks.gpu_nodes.instance_types have {fewest}",
+        )
+        return
+    room = nodes.max * (fewest // parallel)
+    if eks.replicas > room:
+        yield (
+            "eks.replicas",
+            (
+                f" = {eks.replicas} is more than fit: eks.gpu_nodes.max = {nodes.max} nodes of {fewest} GPUs "
+                f"hold {room} with tensor_parallel_size {parallel}"
+            ),
+        )
+    if eks.surge and eks.replicas + 1 > room:
+        yield "eks.surge", f": needs room for one more than eks.replicas, and {room} fit"
+    if nodes.capacity_type == "SPOT" and serving.drain_seconds > SPOT_DRAIN_LIMIT_SECONDS:
+        yield (
+            "serving.drain_seconds",
+            (
+                f" = {serving.drain_seconds} must be {SPOT_DRAIN_LIMIT_SECONDS} or less on spot machines: "
+                "AWS takes them 120 s after its notice"
+            ),
+        )
+    if model.dtype == "bfloat16" and gpus[0].compute_capability < _TENSOR_CORE_BFLOAT16:
+        yield "model.dtype", f' = "bfloat16": {gpus[0].model} cannot, use "float16"'
+    if model.task == "classify" and not eks.load_balancer.internal:
+        yield (
+            "eks.load_balancer.internal",
+            ' must be true with model.task "classify": vLLM asks no key at /classify',
+        )

@@ -1,0 +1,128 @@
+"""The kinds of values that settings hold, each with the words in which an error says what is allowed."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a setting may be, in words: an error about the setting ends with them."""
+
+    text: str
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, strict about types, and without room for unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return what is wrong between valid settings of this section, as pairs of key and reason."""
+        return []
+
+
+def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        ipaddress.IPv4Network(value)
+    return values
+
+
+def _vpc_network(value: str) -> str:
+    network = ipaddress.IPv4Network(value)
+    if not (16 <= network.prefixlen <= 20 and network.is_private):
+        raise ValueError(value)
+    return value
+
+
+def _environment(values: Mapping[str, str]) -> Mapping[str, str]:
+    for name in values:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError(name)
+    return values
+
+
+Flag = Annotated[bool, Allowed("true or false")]
+Texts = Annotated[tuple[str, ...], Allowed("a list of texts")]
+SomeTexts = Annotated[tuple[str, ...], Field(min_length=1), Allowed("a list of one text or more")]
+Environment = Annotated[
+    Mapping[str, str],
+    AfterValidator(_environment),
+    Allowed("a mapping of variable names to texts in quotes"),
+]
+
+Tokens = Annotated[int, Field(ge=1), Allowed("a whole number of tokens, 1 or more")]
+Positive = Annotated[int, Field(ge=1), Allowed("a whole number, 1 or more")]
+Count = Annotated[int, Field(ge=0), Allowed("a whole number, 0 or more")]
+Seconds = Annotated[int, Field(ge=1), Allowed("a whole number of seconds, 1 or more")]
+Milliseconds = Annotated[int, Field(ge=1000), Allowed("a whole number of milliseconds, 1000 or more")]
+Fraction = Annotated[float, Field(gt=0, le=1), Allowed("a number above 0, up to 1")]
+DiskGib = Annotated[int, Field(ge=20, le=16384), Allowed("a whole number of GiB, 20 to 16384")]
+MemoryGib = Annotated[int, Field(ge=1), Allowed("a whole number of GiB, 1 or more")]
+Port = Annotated[int, Field(ge=1, le=65535), Allowed("a port number, 1 to 65535")]
+
+Cidrs = Annotated[
+    tuple[str, ...],
+    AfterValidator(_networks),
+    Allowed('a list of IPv4 networks such as "203.0.113.0/24"'),
+]
+VpcCidr = Annotated[
+    str,
+    AfterValidator(_vpc_network),
+    Allowed('a private IPv4 network of /16 to /20, such as "10.64.0.0/16"'),
+]
+CommitId = Annotated[
+    str,
+    Field(pattern=r"^[0-9a-f]{40}$"),
+    Allowed("a commit of the model's repository, 40 hexadecimal digits: branches move"),
+]
+ModelName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"),
+    Allowed('a model of the hub as "organization/name"'),
+]
+ServedName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][\w./:-]{0,95}$"),
+    Allowed("a name of letters, digits and . _ - / :, of up to 96 characters"),
+]
+ImageDigest = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9.:-]*(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}$"),
+    Allowed('an image by digest, "host/repository@sha256:<64 hexadecimal digits>": tags move'),
+]
+Region = Annotated[
+    str,
+    Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$"),
+    Allowed('a region of AWS such as "us-east-1"'),
+]
+AccountId = Annotated[
+    str,
+    Field(pattern=r"^\d{12}$"),
+    Allowed("an AWS account id, 12 digits in quotes"),
+]
+Owner = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?$"),
+    Allowed("a team or person, up to 63 letters, digits and . _ -, as Kubernetes labels want it"),
+]
+KubernetesVersion = Annotated[
+    str,
+    Field(pattern=r"^1\.\d{2}$"),
+    Allowed('a minor version in quotes, such as "1.35"'),
+]
+CudaVersion = Annotated[
+    str,
+    Field(pattern=r"^\d+\.\d+$"),
+    Allowed('a CUDA version in quotes, such as "13.0"'),
+]
+PrincipalArns = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^arn:aws[\w-]*:iam::\d{12}:(role|user)/.+$")], ...],
+    Allowed("a list of ARNs of IAM roles or users"),
+]

@@ -1,0 +1,1 @@
+"""The `berth` command: what people type around `pulumi`. It makes no resource."""

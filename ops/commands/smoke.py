@@ -1,0 +1,83 @@
+"""`berth smoke`: asks every endpoint of a stack, and says no unless all of it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ops import console
+from ops.endpoints import endpoints_of
+from ops.errors import SilentFailureError
+from ops.options import AsJson, StackName
+from ops.progress import Progress
+from ops.stacks import open_stack
+
+if TYPE_CHECKING:
+    from ops.smoke import Report
+
+
+def smoke(
+    stack: StackName,
+    as_json: AsJson = False,
+    timeout: Annotated[
+        int, typer.Option(min=1, metavar="SECONDS", help="How long to wait until an endpoint is ready.")
+    ] = 900,
+) -> None:
+    """Ask each endpoint for chat completions, and see that it refuses those without the key.
+
+    Waits for a worker that is not there yet. Exit status 0 only if all of it holds at every endpoint.
+    """
+    # An HTTP client takes a quarter of the start of every command, and only this one asks.
+    from ops import smoke as checks  # noqa: PLC0415
+    from ops.reasons import Looker  # noqa: PLC0415
+
+    opened = open_stack(stack)
+    outputs = opened.outputs(show_secrets=True)
+    looker = Looker(opened.runpod_api(), opened.environment(), outputs.get("kubeconfig"))
+    with Progress(console.err if as_json else console.out, quiet=as_json) as progress:
+        reports = checks.run(
+            endpoints_of(opened, outputs),
+            outputs["model"],
+            limit_seconds=timeout,
+            look=looker,
+            say=progress.report,
+        )
+    if as_json:
+        console.print_json(
+            {
+                "stack": stack,
+                "model": outputs["model"],
+                "ok": all(report.ok for report in reports),
+                "endpoints": [report.as_json() for report in reports],
+            }
+        )
+    else:
+        _show(reports)
+    if not all(report.ok for report in reports):
+        raise SilentFailureError
+
+
+def _show(reports: list[Report]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("endpoint", "check", "", "first token", "latency", "tokens", "tokens/s"):
+        table.add_column(heading, justify="left" if heading in {"endpoint", "check", ""} else "right")
+    for report in reports:
+        for check in report.checks:
+            figures = []
+            if check.answer is not None:
+                first = check.answer.first_token_seconds
+                figures = [
+                    "" if first is None else f"{first * 1000:.0f} ms",
+                    f"{check.answer.latency_seconds * 1000:.0f} ms",
+                    str(check.answer.completion_tokens),
+                    f"{check.answer.tokens_per_second:.1f}",
+                ]
+            verdict = "[green]yes[/]" if check.problem is None else "[bold red]no[/]"
+            table.add_row(report.endpoint.platform, check.name, verdict, *figures)
+    console.out.print(table)
+    for report in reports:
+        for check in report.checks:
+            if check.problem is not None:
+                console.error(f"{report.endpoint.platform}: {check.name}: {check.problem}")

@@ -1,0 +1,89 @@
+"""The endpoints of a stack as its outputs name them, with the key that opens each and how to ask it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ops.errors import OpsError
+from ops.stacks import LOCAL, PROJECT_FOLDER
+
+if TYPE_CHECKING:
+    from ops.stacks import Stack
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One URL that answers OpenAI's API.
+
+    Args:
+        platform: `eks` or `runpod`.
+        url: up to and with `/v1`.
+        health: answers 200 when requests will be answered.
+        key: what opens it; never shown.
+        key_in_shell: the shell expression that gives the key, for commands that can be pasted.
+        id: the endpoint's id on RunPod.
+    """
+
+    platform: str
+    url: str
+    health: str
+    key: str = field(repr=False)
+    key_in_shell: str
+    id: str | None = None
+
+    def curl(self, model: str) -> str:
+        """Return a command that asks for one chat completion and does not show the key."""
+        body = json.dumps(
+            {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32}
+        )
+        return (
+            f'curl {self.url}/chat/completions -H "Authorization: Bearer {self.key_in_shell}"'
+            f" -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+        )
+
+
+def endpoints_of(stack: Stack, outputs: dict[str, Any]) -> list[Endpoint]:
+    """Return the endpoints in the outputs of a stack.
+
+    Args:
+        stack: the stack.
+        outputs: its outputs, with secrets.
+
+    Raises:
+        OpsError: there are none, so the stack is not up, or the key for RunPod is not in the environment.
+    """
+    described = outputs.get("endpoints")
+    if not described:
+        raise OpsError(
+            f"the stack {stack.name} has no endpoints: bring it up first: {berth()} up --stack {stack.name}"
+        )
+    found = []
+    for platform, where in described.items():
+        if platform == "runpod":
+            key = stack.environment().get("RUNPOD_API_KEY", "")
+            in_shell = (
+                f"$({berth()} env --stack {LOCAL} RUNPOD_API_KEY)"
+                if stack.name == LOCAL
+                else "$RUNPOD_API_KEY"
+            )
+            if not key:
+                raise OpsError("RUNPOD_API_KEY is not set: RunPod's endpoint cannot be asked without it")
+        else:
+            key = outputs["api_key"]
+            in_shell = f"$({berth()} output --stack {stack.name} api_key --show-secrets)"
+        found.append(Endpoint(platform, where["url"], where["health"], key, in_shell, where.get("id")))
+    return found
+
+
+def berth() -> str:
+    """Return the launcher as it is typed in the present folder."""
+    launcher = PROJECT_FOLDER / "berth"
+    if Path.cwd() == PROJECT_FOLDER:
+        return "./berth"
+    relative = os.path.relpath(launcher)
+    return shlex.quote(relative if len(relative) < len(str(launcher)) else str(launcher))

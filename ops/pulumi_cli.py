@@ -1,0 +1,156 @@
+"""Every stack but `local`, by the Pulumi CLI: the one on PATH, or else the SDK's own version."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pulumi import _version as sdk
+from pulumi.automation import PulumiCommand
+from semver import VersionInfo
+
+from ops import console
+from ops.children import run_in_foreground
+from ops.errors import OpsError, SilentFailureError
+from ops.stacks import PROJECT_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from infra.settings import Settings
+
+# The oldest CLI that the program and its tests have run with.
+MINIMUM = VersionInfo(3, 260, 0)
+HOW_TO_GET_IT = "see https://www.pulumi.com/docs/iac/download-install/ and put `pulumi` on PATH"
+RUNPOD_API = "https://api.runpod.io/v2"
+
+
+def version_of(executable: str) -> VersionInfo:
+    """Return the version of a Pulumi CLI.
+
+    Raises:
+        OpsError: the program cannot be run or does not say its version.
+    """
+    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    try:
+        said = subprocess.run(
+            [executable, "version"], env=environment, capture_output=True, text=True, check=True, timeout=60
+        ).stdout.strip()
+        return VersionInfo.parse(said.removeprefix("v"))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise OpsError(f"{executable} does not say its version: {error}") from error
+
+
+def find_cli() -> str | None:
+    """Return the Pulumi CLI on PATH or as installed by a former `berth`, if there is one.
+
+    Raises:
+        OpsError: the one on PATH is too old.
+    """
+    found = shutil.which("pulumi")
+    if found is None:
+        installed = _install_folder() / "bin" / "pulumi"
+        return str(installed) if installed.is_file() else None
+    version = version_of(found)
+    if version < MINIMUM:
+        raise OpsError(
+            f"the Pulumi CLI on PATH ({found}) is {version}; this project needs {MINIMUM} or newer, best"
+            f" {sdk.version}, the version of its SDK: {HOW_TO_GET_IT}"
+        )
+    return found
+
+
+def require_cli() -> str:
+    """Return a Pulumi CLI, installing the SDK's own version after asking where there is none.
+
+    Raises:
+        OpsError: there is none and it cannot be installed, with how to get it.
+    """
+    found = find_cli()
+    if found is not None:
+        return found
+    missing = f"this stack is deployed by the Pulumi CLI, which is not on PATH: {HOW_TO_GET_IT}"
+    try:
+        console.require_consent(
+            f"The Pulumi CLI is not on PATH. Download version {sdk.version} into {_install_folder()}?",
+            command="install it",
+        )
+    except OpsError as error:
+        raise OpsError(missing) from error
+    try:
+        return PulumiCommand.install(root=str(_install_folder())).command
+    except (OSError, subprocess.SubprocessError) as error:
+        raise OpsError(f"the Pulumi CLI cannot be downloaded ({error}): {HOW_TO_GET_IT}") from error
+
+
+def _install_folder() -> Path:
+    return Path.home() / ".pulumi" / "versions" / str(sdk.version)
+
+
+class PulumiStack:
+    """A stack that the Pulumi CLI deploys, with the user's own backend, credentials and plugins.
+
+    Args:
+        settings: the validated settings of the stack.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.name = settings.stack
+        self.settings = settings
+
+    def preview(self, *, as_json: bool) -> None:
+        """Show what `up` would change."""
+        self._run("preview", *(["--json"] if as_json else []))
+
+    def up(self, *, yes: bool, as_json: bool) -> None:
+        """Run `pulumi up`."""
+        self._change("up", yes=yes, as_json=as_json)
+
+    def refresh(self, *, yes: bool, as_json: bool) -> None:
+        """Run `pulumi refresh`."""
+        self._change("refresh", yes=yes, as_json=as_json)
+
+    def destroy(self, *, yes: bool, as_json: bool) -> None:
+        """Run `pulumi destroy`, never with --remove: that deletes the stack file too."""
+        self._change("destroy", yes=yes, as_json=as_json)
+
+    def outputs(self, *, show_secrets: bool) -> dict[str, Any]:
+        """Return what `pulumi stack output` says."""
+        options = ["--json", *(["--show-secrets"] if show_secrets else [])]
+        answer = subprocess.run(
+            [*self._command("stack", "output"), *options],
+            cwd=PROJECT_FOLDER,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        if answer.returncode != 0:
+            raise SilentFailureError
+        loaded: dict[str, Any] = json.loads(answer.stdout)
+        return loaded
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the user's own environment with this project's Python first, for the language host."""
+        bin_folder = PROJECT_FOLDER / ".venv" / "bin"
+        return {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+    def runpod_api(self) -> str:
+        """Return RunPod's public API."""
+        return RUNPOD_API
+
+    def _change(self, verb: str, *, yes: bool, as_json: bool) -> None:
+        if not yes:
+            console.refuse_without_terminal(verb)
+        self._run(verb, *(["--yes"] if yes else []), *(["--json"] if as_json else []))
+
+    def _command(self, *words: str) -> list[str]:
+        return [require_cli(), *words, "--stack", self.name]
+
+    def _run(self, verb: str, *options: str) -> None:
+        command: Sequence[str] = [*self._command(verb), *options]
+        if run_in_foreground(command, folder=PROJECT_FOLDER, environment=self.environment()) != 0:
+            raise SilentFailureError

@@ -1,0 +1,199 @@
+"""Proves that an endpoint does its job: waits for it, asks it, and has it refuse those without the key."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from ops import chat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ops.endpoints import Endpoint
+
+_POLL_SECONDS = 1.0
+_LOOK_SECONDS = 5.0
+# RunPod's load balancer holds a poll until a worker is there; it is cut, to look at the workers.
+_POLL_LIMIT_SECONDS = 20.0
+_ANSWER_LIMIT_SECONDS = 120.0
+_FORBIDDEN = (401, 403)
+# Not a secret: what a stranger might try.
+_WRONG_KEY = "not-the-key"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that an endpoint has to do, and what it did.
+
+    Args:
+        name: what was asked.
+        problem: why it does not hold, None when it holds.
+        answer: the completion, of a check that asks for one.
+    """
+
+    name: str
+    problem: str | None = None
+    answer: chat.Answer | None = None
+
+
+@dataclass
+class Report:
+    """What was seen at one endpoint."""
+
+    endpoint: Endpoint
+    waited_seconds: float = 0.0
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check was made and holds."""
+        return bool(self.checks) and all(check.problem is None for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for programs, in plain figures."""
+        return {
+            "platform": self.endpoint.platform,
+            "url": self.endpoint.url,
+            "ok": self.ok,
+            "waited_seconds": round(self.waited_seconds, 1),
+            "checks": [_check_as_json(check) for check in self.checks],
+        }
+
+
+def _check_as_json(check: Check) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": check.name, "ok": check.problem is None}
+    if check.problem is not None:
+        shown["problem"] = check.problem
+    if check.answer is not None:
+        shown |= {
+            "latency_seconds": round(check.answer.latency_seconds, 3),
+            "prompt_tokens": check.answer.prompt_tokens,
+            "completion_tokens": check.answer.completion_tokens,
+            "tokens_per_second": round(check.answer.tokens_per_second, 2),
+        }
+        if check.answer.first_token_seconds is not None:
+            shown["first_token_seconds"] = round(check.answer.first_token_seconds, 3)
+    return shown
+
+
+def run(
+    endpoints: Sequence[Endpoint],
+    model: str,
+    *,
+    limit_seconds: float,
+    look: Callable[[Endpoint], Look],
+    say: Callable[[str, str], None],
+) -> list[Report]:
+    """Check every endpoint: wait for all at once, then ask one after the other, so that none slows another.
+
+    Args:
+        endpoints: what to check.
+        model: the served name of the model.
+        limit_seconds: how long to wait until an endpoint is ready, for example for a worker to start.
+        look: tells what is going on behind an endpoint that is not ready.
+        say: takes the platform and a line of progress.
+    """
+    reports = [Report(endpoint) for endpoint in endpoints]
+    wait = partial(_wait, limit_seconds=limit_seconds, look=look, say=say)
+    with ThreadPoolExecutor(len(reports)) as pool:
+        problems = list(pool.map(wait, reports))
+    for report, problem in zip(reports, problems, strict=True):
+        if problem is not None:
+            report.checks.append(Check("ready", problem))
+        else:
+            _ask(report, model, say)
+    return reports
+
+
+@dataclass(frozen=True)
+class Look:
+    """What goes on behind an endpoint that is not ready.
+
+    Args:
+        state: one line that says it.
+        failure: why waiting longer is of no use, None when it may help.
+    """
+
+    state: str
+    failure: str | None = None
+
+
+def _wait(
+    report: Report,
+    *,
+    limit_seconds: float,
+    look: Callable[[Endpoint], Look],
+    say: Callable[[str, str], None],
+) -> str | None:
+    """Wait until the endpoint is ready; return why it will not be."""
+    endpoint = report.endpoint
+    begun = time.monotonic()
+    looked_at = 0.0
+    seen = Look("")
+    while True:
+        state, ready = _poll(endpoint, begun + limit_seconds)
+        report.waited_seconds = time.monotonic() - begun
+        if ready:
+            say(endpoint.platform, f"ready after {report.waited_seconds:.0f} s")
+            return None
+        if ready is None:
+            return state
+        if time.monotonic() - looked_at >= _LOOK_SECONDS:
+            seen = look(endpoint)
+            looked_at = time.monotonic()
+        if seen.failure:
+            return seen.failure
+        waiting_for = f"{state}; {seen.state}" if seen.state else state
+        if report.waited_seconds >= limit_seconds:
+            return f"not ready in {limit_seconds:.0f} s: {waiting_for}"
+        say(endpoint.platform, f"waiting until it is ready: {waiting_for}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _poll(endpoint: Endpoint, deadline: float) -> tuple[str, bool | None]:
+    """Return what the health URL says and whether that is ready; None is never."""
+    limit = min(_POLL_LIMIT_SECONDS, max(deadline - time.monotonic(), 0.1))
+    try:
+        reply = httpx.get(endpoint.health, headers={"Authorization": f"Bearer {endpoint.key}"}, timeout=limit)
+    except httpx.TimeoutException:
+        return "no worker has answered yet", False
+    except httpx.HTTPError as error:
+        return f"{endpoint.health} cannot be reached ({error or type(error).__name__})", False
+    status = reply.status_code
+    if status == httpx.codes.OK:
+        return "", True
+    if status == httpx.codes.NO_CONTENT:
+        return "a worker is there and loads the model", False
+    if status in _FORBIDDEN:
+        return f"{endpoint.health} refuses the key (HTTP {status})", None
+    return f"{endpoint.health} answers HTTP {status}: {chat.reason_in(reply.content)}", False
+
+
+def _ask(report: Report, model: str, say: Callable[[str, str], None]) -> None:
+    endpoint = report.endpoint
+    for name, stream in (("answer", False), ("streamed answer", True)):
+        say(endpoint.platform, f"asking for one {name}")
+        try:
+            answer = chat.ask(
+                endpoint.url, endpoint.key, model, stream=stream, limit_seconds=_ANSWER_LIMIT_SECONDS
+            )
+            report.checks.append(Check(name, answer=answer))
+        except chat.ChatError as error:
+            report.checks.append(Check(name, str(error)))
+    for name, key in (("refused without a key", None), ("refused with a wrong key", _WRONG_KEY)):
+        say(endpoint.platform, f"asking: is one {name}?")
+        report.checks.append(Check(name, _refusal_problem(endpoint, model, key)))
+
+
+def _refusal_problem(endpoint: Endpoint, model: str, key: str | None) -> str | None:
+    try:
+        chat.ask(endpoint.url, key, model, stream=False, limit_seconds=_ANSWER_LIMIT_SECONDS)
+    except chat.ChatError as error:
+        return None if error.status == httpx.codes.UNAUTHORIZED else f"must be refused with HTTP 401: {error}"
+    return "it answers: anyone who knows the URL can use it"

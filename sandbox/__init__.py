@@ -1,0 +1,1 @@
+"""The clouds on one machine, for the stack `local` and for tests."""

@@ -1,0 +1,155 @@
+"""What a load balancer is set up to do, as plain values, and which of its rules a request falls under.
+
+The conditions: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-listeners.html
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Target:
+    """A registered target.
+
+    Args:
+        id: the instance's id or the address, as it was registered.
+        address: where it is reached; None when it has no address on this machine.
+        port: the port it was registered with.
+    """
+
+    id: str
+    address: str | None
+    port: int
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """How targets of a group are checked.
+
+    Args:
+        path: what is asked for.
+        port: a port, or None for the one that gets the requests.
+        codes: pairs of lowest and highest status that are good.
+    """
+
+    path: str
+    port: int | None
+    interval_seconds: float
+    timeout_seconds: float
+    healthy_threshold: int
+    unhealthy_threshold: int
+    codes: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class TargetGroup:
+    """A target group that a load balancer sends requests to."""
+
+    arn: str
+    targets: tuple[Target, ...]
+    check: HealthCheck
+    deregistration_delay_seconds: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: all conditions must hold; the action is the one that answers."""
+
+    conditions: tuple[dict[str, Any], ...] = field(hash=False)
+    action: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A port that a load balancer listens on, with its rules in order; the last one has no conditions."""
+
+    arn: str
+    address: str
+    port: int
+    idle_timeout_seconds: float
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What rules look at."""
+
+    method: str
+    path: str
+    host: str
+    query: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...]
+    client: str
+
+
+def choose(listener: Listener, request: Request) -> dict[str, Any]:
+    """Return the action of the first rule whose conditions all hold."""
+    for rule in listener.rules:
+        if all(_holds(condition, request) for condition in rule.conditions):
+            return rule.action
+    raise LookupError(f"listener {listener.arn} has no default rule")
+
+
+@cache
+def _pattern(text: str, *, ignore_case: bool) -> re.Pattern[str]:
+    parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in text)
+    return re.compile("".join(parts), re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+
+
+def _matches(patterns: list[str], value: str, *, ignore_case: bool) -> bool:
+    return any(_pattern(each, ignore_case=ignore_case).fullmatch(value) for each in patterns)
+
+
+def _values(condition: dict[str, Any], config: str) -> list[Any]:
+    values: list[Any] = (condition.get(config) or {}).get("Values") or condition.get("Values") or []
+    return values
+
+
+def _holds(condition: dict[str, Any], request: Request) -> bool:
+    kind = condition["Field"]
+    if kind == "path-pattern":
+        return _matches(_values(condition, "PathPatternConfig"), request.path, ignore_case=False)
+    if kind == "host-header":
+        host = request.host.partition(":")[0]
+        return _matches(_values(condition, "HostHeaderConfig"), host, ignore_case=True)
+    if kind == "http-request-method":
+        return request.method in _values(condition, "HttpRequestMethodConfig")
+    if kind == "http-header":
+        name = condition["HttpHeaderConfig"]["HttpHeaderName"].lower()
+        wanted = _values(condition, "HttpHeaderConfig")
+        return any(_matches(wanted, value, ignore_case=True) for key, value in request.headers if key == name)
+    if kind == "query-string":
+        return any(
+            ("Key" not in wanted or _matches([wanted["Key"]], key, ignore_case=True))
+            and _matches([wanted["Value"]], value, ignore_case=True)
+            for wanted in _values(condition, "QueryStringConfig")
+            for key, value in request.query
+        )
+    if kind == "source-ip":
+        client = ipaddress.ip_address(request.client)
+        return any(client in ipaddress.ip_network(each) for each in _values(condition, "SourceIpConfig"))
+    raise LookupError(f"unknown condition {kind}")
+
+
+def redirect_location(config: dict[str, Any], request: Request, port: int, raw_query: str) -> str:
+    """Return where a redirect action sends a request."""
+    known = {
+        "protocol": "HTTP",
+        "host": request.host.partition(":")[0],
+        "port": str(port),
+        "path": request.path.lstrip("/"),
+        "query": raw_query,
+    }
+
+    def filled(key: str, default: str) -> str:
+        return re.sub(r"#\{(\w+)\}", lambda found: known[found[1]], str(config.get(key) or default))
+
+    query = filled("Query", "#{query}")
+    location = f"{filled('Protocol', '#{protocol}').lower()}://{filled('Host', '#{host}')}"
+    location += f":{filled('Port', '#{port}')}{filled('Path', '/#{path}')}"
+    return f"{location}?{query}" if query else location

@@ -1,0 +1,199 @@
+"""What IAM, Elastic Load Balancing and Auto Scaling refuse and moto does not, and the interfaces that load
+balancers put into their subnets.
+
+Importing this module puts the rules in front of moto's operations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from moto.autoscaling.models import FakeAutoScalingGroup, InstanceState
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.core.responses import BaseResponse
+from moto.elbv2.models import ELBv2Backend
+from moto.elbv2.responses import ELBV2Response
+from moto.iam.models import IAMBackend
+
+from sandbox.aws.errors import AwsError
+from sandbox.aws.guards import after, before, replace
+from sandbox.aws.messages import HttpRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@before(IAMBackend, "delete_policy")
+def _policy_is_detached(iam: Any, policy_arn: str) -> None:
+    policy = iam.managed_policies.get(policy_arn)
+    if policy is not None and policy.attachment_count:
+        raise AwsError("DeleteConflict", "Cannot delete a policy attached to entities.", 409)
+
+
+@before(AutoScalingResponse, "delete_auto_scaling_group")
+def _group_is_empty(request: Any) -> None:
+    name = request._get_param("AutoScalingGroupName")  # noqa: SLF001
+    group = request.autoscaling_backend.autoscaling_groups.get(name)
+    forced = str(request._get_param("ForceDelete")).lower() == "true"  # noqa: SLF001
+    if group is not None and group.instance_states and not forced:
+        raise AwsError(
+            "ResourceInUse",
+            "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance "
+            "request(s) still in the group.",
+        )
+
+
+@before(ELBV2Response, "create_load_balancer")
+def _load_balancer_can_be_placed(request: Any) -> None:
+    params = request._get_params()  # noqa: SLF001
+    elb = request.elbv2_backend
+    ec2 = elb.ec2_backend
+    name = params.get("Name") or ""
+    if any(balancer.name == name for balancer in elb.load_balancers.values()):
+        raise AwsError(
+            "DuplicateLoadBalancerName",
+            f"A load balancer with the same name '{name}' exists, but with different settings",
+        )
+    wanted = [
+        *params.get("Subnets", []),
+        *(mapping["SubnetId"] for mapping in params.get("SubnetMappings", [])),
+    ]
+    known = {subnet.id: subnet for subnet in ec2.describe_subnets()}
+    missing = [subnet_id for subnet_id in wanted if subnet_id not in known]
+    if missing:
+        raise AwsError("SubnetNotFound", f"The subnet ID '{missing[0]}' does not exist")
+    subnets = [known[subnet_id] for subnet_id in wanted]
+    is_application = params.get("Type", "application") == "application"
+    if subnets and is_application and len({subnet.availability_zone for subnet in subnets}) < 2:
+        raise AwsError(
+            "ValidationError", "At least two subnets in two different Availability Zones must be specified"
+        )
+    for group_id in params.get("SecurityGroups", []):
+        if ec2.get_security_group_from_id(group_id) is None:
+            raise AwsError("InvalidConfigurationRequest", "One or more security groups are invalid")
+    attached = {gateway.vpc.id for gateway in ec2.internet_gateways.values() if gateway.vpc}
+    if subnets and params.get("Scheme") != "internal" and subnets[0].vpc_id not in attached:
+        raise AwsError("InvalidSubnet", f"VPC {subnets[0].vpc_id} has no internet gateway")
+
+
+@after(ELBv2Backend, "create_load_balancer")
+def _interfaces_come(elb: Any, balancer: Any, *_args: Any, **_kwargs: Any) -> None:
+    _add_interfaces(elb, balancer, balancer.subnets)
+
+
+def _add_interfaces(elb: Any, balancer: Any, subnets: Iterable[Any]) -> None:
+    resource = balancer.arn.partition("loadbalancer/")[2]
+    for subnet in subnets:
+        interface = elb.ec2_backend.create_network_interface(
+            subnet, None, group_ids=list(balancer.security_groups or []), description=f"ELB {resource}"
+        )
+        interface.status = "in-use"
+        interface.requester_managed = True
+        if balancer.scheme != "internal":
+            interface.public_ip_auto_assign = "true"
+            interface.check_auto_public_ip()
+
+
+def _own_interfaces(elb: Any, arn: str) -> list[Any]:
+    description = f"ELB {arn.partition('loadbalancer/')[2]}"
+    return [each for each in elb.ec2_backend.enis.values() if each.description == description]
+
+
+@before(ELBv2Backend, "delete_load_balancer")
+def _interfaces_go(elb: Any, arn: str) -> None:
+    balancer = elb.load_balancers.get(arn)
+    if balancer is not None and balancer.attrs.get("deletion_protection.enabled") == "true":
+        raise AwsError(
+            "OperationNotPermitted",
+            f"Load balancer '{arn}' cannot be deleted because deletion protection is enabled",
+        )
+    for interface in _own_interfaces(elb, arn):
+        del elb.ec2_backend.enis[interface.id]
+
+
+@after(ELBv2Backend, "set_subnets")
+def _interfaces_move(elb: Any, _: Any, arn: str, *_args: Any, **_kwargs: Any) -> None:
+    balancer = elb.load_balancers[arn]
+    present = {interface.subnet.id: interface for interface in _own_interfaces(elb, arn)}
+    wanted = {subnet.id: subnet for subnet in balancer.subnets}
+    for subnet_id in present.keys() - wanted.keys():
+        del elb.ec2_backend.enis[present[subnet_id].id]
+    _add_interfaces(elb, balancer, [subnet for key, subnet in wanted.items() if key not in present])
+
+
+@after(ELBv2Backend, "set_security_groups")
+def _interfaces_change_groups(elb: Any, _: Any, arn: str, sec_groups: list[str]) -> None:
+    groups = [elb.ec2_backend.get_security_group_from_id(group_id) for group_id in sec_groups]
+    for interface in _own_interfaces(elb, arn):
+        interface._group_set = groups  # noqa: SLF001  # moto has no other way to it
+
+
+def _launch(group: Any, count_needed: int, propagated_tags: dict[str, str]) -> None:
+    """Launch instances as Auto Scaling does: from the right template version, spread over the subnets."""
+    tags = {**propagated_tags, "aws:autoscaling:groupName": group.name, **group.instance_tags}
+    subnets = group.vpc_zone_identifier.split(",") if group.vpc_zone_identifier else [None]
+    template = None
+    if group.ec2_launch_template:
+        template = {
+            "LaunchTemplateId": group.ec2_launch_template.id,
+            "Version": str(group.ec2_launch_template.get_version(group.launch_template_version).number),
+        }
+    for _ in range(count_needed):
+        taken = [state.instance.subnet_id for state in group.instance_states]
+        subnet_id = min(subnets, key=lambda each: (taken.count(each), subnets.index(each)))
+        zone = (
+            group.ec2_backend.get_subnet(subnet_id).availability_zone
+            if subnet_id
+            else group.availability_zones[0]
+        )
+        reservation = group.ec2_backend.run_instances(
+            group.image_id,
+            1,
+            group.user_data,
+            group.security_groups,
+            instance_type=group.instance_type,
+            tags={"instance": tags},
+            placement=zone,
+            launch_config=group.launch_config,
+            launch_template=template,
+            is_instance_type_default=False,
+            associate_public_ip=(
+                group.launch_config.associate_public_ip_address if group.launch_config else None
+            ),
+            subnet_id=subnet_id,
+        )
+        for instance in reservation.instances:
+            instance.autoscaling_group = group
+            group.instance_states.append(
+                InstanceState(instance, protected_from_scale_in=group.new_instances_protected_from_scale_in)
+            )
+
+
+replace(FakeAutoScalingGroup, "replace_autoscaling_group_instances", _launch)
+
+
+_set_desired_capacity = FakeAutoScalingGroup.set_desired_capacity
+
+
+def _keep_order(group: Any, new_capacity: int | None) -> None:
+    """Scale, and keep the instances in the order of their launch, which moto loses when it removes some."""
+    before_change = list(group.instance_states)
+    _set_desired_capacity(group, new_capacity)
+    kept = {id(state) for state in group.instance_states}
+    known = {id(state) for state in before_change}
+    group.instance_states = [
+        *(state for state in before_change if id(state) in kept),
+        *(state for state in group.instance_states if id(state) not in known),
+    ]
+
+
+replace(FakeAutoScalingGroup, "set_desired_capacity", _keep_order)
+
+
+def _access_key(response: Any) -> str:
+    """Return the access key of a request, of whatever form; moto knows only keys of 20 characters."""
+    request = HttpRequest("GET", "/", tuple(response.headers.items()))
+    return request.credential[0] if request.credential else "AKIAEXAMPLE"
+
+
+replace(BaseResponse, "get_access_key", _access_key)

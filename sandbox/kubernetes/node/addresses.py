@@ -1,0 +1,67 @@
+"""The addresses of pods: a loopback address that programs use, and the address that the cluster's API shows.
+
+The API refuses loopback addresses in EndpointSlices. So the pod that listens on 127.B.2.n is 10.B.2.n in the
+API, an address that, as on a real cluster, only the cluster's own nodes know the way to.
+"""
+
+from __future__ import annotations
+
+import socket
+
+# Nothing is sent to it: who holds this UDP port of an address has reserved the address.
+_RESERVATION_PORT = 10250
+
+
+class NoAddressError(RuntimeError):
+    """Every address of the pod network is taken."""
+
+
+class Reservation:
+    """A pod's address, held until `release`, or until this process ends.
+
+    Args:
+        local: the loopback address.
+    """
+
+    def __init__(self, local: str, holder: socket.socket) -> None:
+        self.local = local
+        self._holder = holder
+
+    @property
+    def public(self) -> str:
+        """The address as the cluster's API shows it."""
+        return to_public(self.local)
+
+    def release(self) -> None:
+        """Let the next pod have the address."""
+        self._holder.close()
+
+
+def reserve(network: str) -> Reservation:
+    """Reserve a free address of a network that all nodes of a cluster share.
+
+    Args:
+        network: the first three octets, as "127.77.2".
+
+    Raises:
+        NoAddressError: none is free.
+    """
+    for octet in range(1, 255):
+        holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            holder.bind((f"{network}.{octet}", _RESERVATION_PORT))
+        except OSError:
+            holder.close()
+            continue
+        return Reservation(f"{network}.{octet}", holder)
+    raise NoAddressError(f"no address is free in {network}.0/24")
+
+
+def to_public(local: str) -> str:
+    """Return how the API shows a loopback address."""
+    return "10" + local.removeprefix("127")
+
+
+def to_local(public: str) -> str:
+    """Return the loopback address that is behind a pod's address of the API."""
+    return "127" + public.removeprefix("10") if public.startswith("10.") else public

@@ -1,0 +1,1 @@
+"""The table of resource types, one file for each service."""

@@ -1,0 +1,389 @@
+"""VPCs, subnets, gateways, addresses, endpoints and security groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sandbox.plugins.aws.cloud import CloudError
+from sandbox.plugins.aws.services.ec2 import Ec2Type
+from sandbox.plugins.aws.types import Context, Operation, Status
+from sandbox.plugins.schema import truth
+
+if TYPE_CHECKING:
+    from sandbox.engine.values import Properties
+
+_EVERYWHERE_V4 = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+
+
+def _first(context: Context, operation: str, items: str, **filters: str) -> dict[str, Any]:
+    wanted = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
+    found = context.call("ec2", operation, Filters=wanted)[items]
+    return found[0] if found else {}
+
+
+class Vpc(Ec2Type):
+    """A VPC."""
+
+    pulumi_type = "aws:ec2/vpc:Vpc"
+    creates = Operation("create_vpc", result="Vpc.VpcId")
+    reads = Operation("describe_vpcs", key="VpcIds", result="Vpcs[0]")
+    deletes = Operation("delete_vpc", key="VpcId")
+    listed_id = "Vpcs[].VpcId"
+    resource_type = "vpc"
+    status = Status("State", ready=frozenset({"available"}))
+    in_place: ClassVar = {"enableDnsSupport": "set_dns", "enableDnsHostnames": "set_dns"}
+    _ATTRIBUTES: ClassVar = {"enableDnsSupport": True, "enableDnsHostnames": False}
+
+    def set_dns(self, context: Context, id_: str) -> None:
+        """Set the attributes; hostnames need support, so support goes first."""
+        for name, default in self._ATTRIBUTES.items():
+            wanted = truth(context.inputs.get(name, default))
+            member = name[0].upper() + name[1:]
+            context.call("ec2", "modify_vpc_attribute", VpcId=id_, **{member: {"Value": wanted}})
+
+    def after_create(self, context: Context, id_: str) -> None:
+        """The create operation does not take the attributes."""
+        if self._ATTRIBUTES.keys() & context.inputs.keys():
+            self.set_dns(context, id_)
+
+    def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
+        """Add the attributes, and the ids of what AWS makes with a VPC."""
+        result = super().computed(context, id_, found)
+        for name in self._ATTRIBUTES:
+            member = name[0].upper() + name[1:]
+            response = context.call("ec2", "describe_vpc_attribute", VpcId=id_, Attribute=name)
+            result[name] = response[member]["Value"]
+        group = _first(
+            context, "describe_security_groups", "SecurityGroups", vpc_id=id_, group_name="default"
+        )
+        main = {"vpc_id": id_, "association.main": "true"}
+        table = _first(context, "describe_route_tables", "RouteTables", **main)
+        acl = _first(context, "describe_network_acls", "NetworkAcls", vpc_id=id_, default="true")
+        return {
+            **result,
+            "defaultSecurityGroupId": group.get("GroupId", ""),
+            "defaultRouteTableId": table.get("RouteTableId", ""),
+            "mainRouteTableId": table.get("RouteTableId", ""),
+            "defaultNetworkAclId": acl.get("NetworkAclId", ""),
+        }
+
+
+class InternetGateway(Ec2Type):
+    """An internet gateway, attached to its VPC."""
+
+    pulumi_type = "aws:ec2/internetGateway:InternetGateway"
+    creates = Operation("create_internet_gateway", result="InternetGateway.InternetGatewayId")
+    reads = Operation("describe_internet_gateways", key="InternetGatewayIds", result="InternetGateways[0]")
+    deletes = Operation("delete_internet_gateway", key="InternetGatewayId")
+    listed_id = "InternetGateways[].InternetGatewayId"
+    resource_type = "internet-gateway"
+    in_place: ClassVar = {"vpcId": "attach"}
+
+    def _attached(self, context: Context, id_: str) -> str | None:
+        found = self.read(context, id_) or {}
+        attachments = found.get("Attachments") or []
+        return str(attachments[0]["VpcId"]) if attachments else None
+
+    def attach(self, context: Context, id_: str) -> None:
+        """Attach it to the wanted VPC and detach it from any other."""
+        actual, wanted = self._attached(context, id_), context.inputs.get("vpcId")
+        if actual and actual != wanted:
+            context.call("ec2", "detach_internet_gateway", InternetGatewayId=id_, VpcId=actual)
+        if wanted and actual != wanted:
+            context.call("ec2", "attach_internet_gateway", InternetGatewayId=id_, VpcId=wanted)
+
+    after_create = attach
+
+    def before_delete(self, context: Context, id_: str) -> None:
+        """AWS deletes only what is detached."""
+        if vpc := self._attached(context, id_):
+            context.call("ec2", "detach_internet_gateway", InternetGatewayId=id_, VpcId=vpc)
+
+    def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
+        """Add the VPC."""
+        attachments = found.get("Attachments") or [{}]
+        return {**super().computed(context, id_, found), "vpcId": attachments[0].get("VpcId", "")}
+
+
+class Subnet(Ec2Type):
+    """A subnet."""
+
+    pulumi_type = "aws:ec2/subnet:Subnet"
+    creates = Operation("create_subnet", result="Subnet.SubnetId")
+    reads = Operation("describe_subnets", key="SubnetIds", result="Subnets[0]")
+    deletes = Operation("delete_subnet", key="SubnetId")
+    listed_id = "Subnets[].SubnetId"
+    resource_type = "subnet"
+    status = Status("State", ready=frozenset({"available"}))
+    in_place: ClassVar = {"mapPublicIpOnLaunch": "set_public"}
+
+    def set_public(self, context: Context, id_: str) -> None:
+        """Say whether instances get public addresses."""
+        wanted = truth(context.inputs.get("mapPublicIpOnLaunch", False))
+        context.call("ec2", "modify_subnet_attribute", SubnetId=id_, MapPublicIpOnLaunch={"Value": wanted})
+
+    def after_create(self, context: Context, id_: str) -> None:
+        """The create operation does not take the attribute."""
+        if "mapPublicIpOnLaunch" in context.inputs:
+            self.set_public(context, id_)
+
+
+class Eip(Ec2Type):
+    """An elastic address."""
+
+    pulumi_type = "aws:ec2/eip:Eip"
+    creates = Operation("allocate_address", result="AllocationId")
+    reads = Operation("describe_addresses", key="AllocationIds", result="Addresses[0]")
+    deletes = Operation("release_address", key="AllocationId")
+    listed_id = "Addresses[].AllocationId"
+    resource_type = "elastic-ip"
+    renames: ClassVar = {
+        "instance": "InstanceId",
+        "networkInterface": "NetworkInterfaceId",
+        "privateIp": "PrivateIpAddress",
+    }
+
+    def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
+        """Add the DNS name, which is made of the address."""
+        address = str(found.get("PublicIp", ""))
+        zone = "compute-1" if context.region == "us-east-1" else f"{context.region}.compute"
+        arn = context.cloud.arn("ec2", f"elastic-ip/{id_}", context.region)
+        return {"arn": arn, "publicDns": f"ec2-{address.replace('.', '-')}.{zone}.amazonaws.com"}
+
+
+class NatGateway(Ec2Type):
+    """A NAT gateway."""
+
+    pulumi_type = "aws:ec2/natGateway:NatGateway"
+    creates = Operation("create_nat_gateway", result="NatGateway.NatGatewayId")
+    reads = Operation("describe_nat_gateways", key="NatGatewayIds", result="NatGateways[0]")
+    deletes = Operation("delete_nat_gateway", key="NatGatewayId")
+    listed_id = "NatGateways[?State!='deleted' && State!='deleting'].NatGatewayId"
+    resource_type = "natgateway"
+    status = Status("State", frozenset({"available"}), frozenset({"failed"}), "FailureMessage")
+    gone = frozenset({"deleted"})
+
+    def orphans(self, context: Context) -> list[str]:
+        """This listing alone calls its filters `Filter`."""
+        mark = context.marker.partition(".")[0]
+        filters = [{"Name": "tag:berth:marker", "Values": [f"{mark}.*"]}]
+        response = context.call("ec2", "describe_nat_gateways", Filter=filters)
+        found = [
+            item for item in response["NatGateways"] if item["State"] in {"pending", "available", "failed"}
+        ]
+        return [str(item["NatGatewayId"]) for item in found]
+
+    def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
+        """Add what its address says."""
+        del context, id_
+        address = (found.get("NatGatewayAddresses") or [{}])[0]
+        return {
+            "allocationId": address.get("AllocationId", ""),
+            "associationId": address.get("AssociationId", ""),
+            "networkInterfaceId": address.get("NetworkInterfaceId", ""),
+            "privateIp": address.get("PrivateIp", ""),
+            "publicIp": address.get("PublicIp", ""),
+        }
+
+
+class VpcEndpoint(Ec2Type):
+    """An endpoint of a service in a VPC."""
+
+    pulumi_type = "aws:ec2/vpcEndpoint:VpcEndpoint"
+    creates = Operation("create_vpc_endpoint", result="VpcEndpoint.VpcEndpointId")
+    reads = Operation("describe_vpc_endpoints", key="VpcEndpointIds", result="VpcEndpoints[0]")
+    deletes = Operation("delete_vpc_endpoints", key="VpcEndpointIds")
+    listed_id = "VpcEndpoints[?State!='deleted' && State!='deleting'].VpcEndpointId"
+    resource_type = "vpc-endpoint"
+    status = Status(
+        "State", frozenset({"available", "Available"}), frozenset({"failed", "rejected"}), "LastError.Message"
+    )
+    gone = frozenset({"deleted", "Deleted"})
+    renames: ClassVar = {"policy": "PolicyDocument"}
+    in_place: ClassVar = dict.fromkeys(
+        ("routeTableIds", "subnetIds", "securityGroupIds", "policy", "privateDnsEnabled"), "set_members"
+    )
+
+    def set_members(self, context: Context, id_: str) -> None:
+        """Add and remove what the endpoint is joined to."""
+        found = self.read(context, id_) or {}
+        actual = {**self.outputs(context, id_, found)}
+        changes: dict[str, Any] = {}
+        for name in ("routeTableIds", "subnetIds", "securityGroupIds"):
+            member = name[0].upper() + name[1:]
+            wanted, present = set(context.inputs.get(name) or ()), set(actual.get(name) or ())
+            changes[f"Add{member}"] = sorted(wanted - present)
+            changes[f"Remove{member}"] = sorted(present - wanted)
+        if policy := context.inputs.get("policy"):
+            changes["PolicyDocument"] = policy
+        if "privateDnsEnabled" in context.inputs:
+            changes["PrivateDnsEnabled"] = truth(context.inputs["privateDnsEnabled"])
+        given = {key: value for key, value in changes.items() if value not in ([], None)}
+        context.call("ec2", "modify_vpc_endpoint", VpcEndpointId=id_, **given)
+
+    def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
+        """Add the groups' ids, and the prefix list of a gateway."""
+        result = super().computed(context, id_, found)
+        result["securityGroupIds"] = [group["GroupId"] for group in found.get("Groups") or ()]
+        if found.get("VpcEndpointType") == "Gateway":
+            filters = [{"Name": "prefix-list-name", "Values": [found["ServiceName"]]}]
+            lists = context.call("ec2", "describe_prefix_lists", Filters=filters)["PrefixLists"]
+            named = [item for item in lists if item.get("PrefixListName") == found["ServiceName"]]
+            result["prefixListId"] = named[0]["PrefixListId"] if named else ""
+            result["cidrBlocks"] = named[0].get("Cidrs", []) if named else []
+        return result
+
+
+class SecurityGroup(Ec2Type):
+    """A security group without rules: AWS's default egress rule is removed, as the official provider does."""
+
+    pulumi_type = "aws:ec2/securityGroup:SecurityGroup"
+    creates = Operation("create_security_group", result="GroupId")
+    reads = Operation("describe_security_groups", key="GroupIds", result="SecurityGroups[0]")
+    deletes = Operation("delete_security_group", key="GroupId")
+    listed_id = "SecurityGroups[].GroupId"
+    resource_type = "security-group"
+    renames: ClassVar = {"name": "GroupName"}
+    name_property = "name"
+    local = frozenset({"revokeRulesOnDelete"})
+
+    def parameters(self, context: Context) -> dict[str, Any]:
+        """AWS wants a description."""
+        return {"Description": "Managed by Pulumi", **super().parameters(context)}
+
+    def existing(self, context: Context) -> str | None:
+        """Find the group by its name, which is its VPC's only."""
+        filters = {"group_name": context.inputs["name"], "vpc_id": context.inputs.get("vpcId", "")}
+        group = _first(context, "describe_security_groups", "SecurityGroups", **filters)
+        return group.get("GroupId")
+
+    def after_create(self, context: Context, id_: str) -> None:
+        """Remove the rule that lets everything out, so that the stack's own rules are all there are."""
+        try:
+            context.call("ec2", "revoke_security_group_egress", GroupId=id_, IpPermissions=[_EVERYWHERE_V4])
+        except CloudError as error:
+            if not error.not_found:
+                raise
+
+    def before_delete(self, context: Context, id_: str) -> None:
+        """Remove the rules first where that is asked for: groups that name one another cannot be deleted."""
+        found = self.read(context, id_)
+        if found is None or not truth(context.inputs.get("revokeRulesOnDelete", False)):
+            return
+        for key, operation in (
+            ("IpPermissions", "revoke_security_group_ingress"),
+            ("IpPermissionsEgress", "revoke_security_group_egress"),
+        ):
+            if found.get(key):
+                context.call("ec2", operation, GroupId=id_, IpPermissions=found[key])
+
+    def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
+        """The rules are resources of their own."""
+        return {
+            **super().computed(context, id_, found),
+            "ingress": [],
+            "egress": [],
+            "name": found["GroupName"],
+        }
+
+
+class _Rule(Ec2Type):
+    reads = Operation(
+        "describe_security_group_rules", key="SecurityGroupRuleIds", result="SecurityGroupRules[0]"
+    )
+    listed_id = "SecurityGroupRules[].SecurityGroupRuleId"
+    resource_type = "security-group-rule"
+    is_egress: bool
+    exclusive = True
+    extra = frozenset(
+        {
+            "cidrIpv4",
+            "cidrIpv6",
+            "prefixListId",
+            "referencedSecurityGroupId",
+            "description",
+            "securityGroupId",
+        }
+    )
+    in_place: ClassVar = dict.fromkeys(
+        (
+            "description",
+            "cidrIpv4",
+            "fromPort",
+            "toPort",
+            "ipProtocol",
+            "referencedSecurityGroupId",
+        ),
+        "modify",
+    )
+
+    def parameters(self, context: Context) -> dict[str, Any]:
+        """A rule is one permission with one peer."""
+        given = context.inputs
+        description = {"Description": given["description"]} if given.get("description") else {}
+        protocol = str(given["ipProtocol"])
+        permission: dict[str, Any] = {"IpProtocol": protocol}
+        if protocol != "-1":
+            permission["FromPort"] = int(given.get("fromPort", -1))
+            permission["ToPort"] = int(given.get("toPort", -1))
+        peers = {
+            "IpRanges": ("CidrIp", given.get("cidrIpv4")),
+            "Ipv6Ranges": ("CidrIpv6", given.get("cidrIpv6")),
+            "PrefixListIds": ("PrefixListId", given.get("prefixListId")),
+            "UserIdGroupPairs": ("GroupId", given.get("referencedSecurityGroupId")),
+        }
+        for member, (key, value) in peers.items():
+            if value:
+                permission[member] = [{key: value, **description}]
+        shape = context.cloud.input_shape("ec2", self.creates.name)
+        tags = self.tag_parameters(context, shape)
+        return {"GroupId": given["securityGroupId"], "IpPermissions": [permission], **tags}
+
+    def delete(self, context: Context, id_: str) -> None:
+        """A rule is revoked in its group."""
+        group = context.request.old_outputs.get("securityGroupId") or context.inputs["securityGroupId"]
+        context.call("ec2", self.deletes.name, GroupId=group, SecurityGroupRuleIds=[id_])
+
+    def modify(self, context: Context, id_: str) -> None:
+        """Set the whole rule anew under its id."""
+        given = context.inputs
+        rule: dict[str, Any] = {"IpProtocol": str(given["ipProtocol"])}
+        if rule["IpProtocol"] != "-1":
+            rule.update(FromPort=int(given.get("fromPort", -1)), ToPort=int(given.get("toPort", -1)))
+        names = {"cidrIpv4": "CidrIpv4", "cidrIpv6": "CidrIpv6", "prefixListId": "PrefixListId",
+                 "referencedSecurityGroupId": "ReferencedGroupId", "description": "Description"}  # fmt: skip
+        rule.update({name: given[key] for key, name in names.items() if given.get(key)})
+        updates = [{"SecurityGroupRuleId": id_, "SecurityGroupRule": rule}]
+        context.call(
+            "ec2", "modify_security_group_rules", GroupId=given["securityGroupId"], SecurityGroupRules=updates
+        )
+
+    def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
+        """Add the group, and name the peer as the official provider does."""
+        referenced = (found.get("ReferencedGroupInfo") or {}).get("GroupId")
+        result: Properties = {
+            "arn": context.cloud.arn("ec2", f"security-group-rule/{id_}", context.region),
+            "securityGroupRuleId": id_,
+            "securityGroupId": found.get("GroupId", ""),
+        }
+        if referenced:
+            result["referencedSecurityGroupId"] = referenced
+        return result
+
+
+class SecurityGroupIngressRule(_Rule):
+    """A rule that lets something in."""
+
+    pulumi_type = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+    creates = Operation(
+        "authorize_security_group_ingress", result="SecurityGroupRules[0].SecurityGroupRuleId"
+    )
+    deletes = Operation("revoke_security_group_ingress", key="SecurityGroupRuleIds")
+
+
+class SecurityGroupEgressRule(_Rule):
+    """A rule that lets something out."""
+
+    pulumi_type = "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule"
+    creates = Operation("authorize_security_group_egress", result="SecurityGroupRules[0].SecurityGroupRuleId")
+    deletes = Operation("revoke_security_group_egress", key="SecurityGroupRuleIds")

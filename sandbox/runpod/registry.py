@@ -1,0 +1,180 @@
+"""Which images RunPod can pull: those of ECR repositories delegated to it whose policy lets it in."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sandbox.runpod.problems import Problem, bad_request, unprocessable
+
+PULL_ROLES = (
+    "arn:aws:iam::550005742258:role/prod-us-east-1-deployment-role",
+    "arn:aws:iam::550005742258:role/prod-us-west-2-deployment-role",
+)
+"""RunPod's own roles, from its guide to private ECR images (beta of August 2026)."""
+
+PULL_ACTIONS = (
+    "ecr:GetAuthorizationToken",
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:BatchGetImage",
+)
+
+_ARN = re.compile(
+    r"^arn:aws[a-z-]*:ecr:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):repository/(?P<repository>[^:@]+)"
+    r"(?::(?P<tag>[\w.-]+))?$"
+)
+_IMAGE = re.compile(
+    r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com/(?P<repository>[^:@]+)"
+    r"(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?$"
+)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """An ECR repository."""
+
+    account: str
+    region: str
+    name: str
+
+    @property
+    def host(self) -> str:
+        """The registry's host in image names."""
+        return f"{self.account}.dkr.ecr.{self.region}.amazonaws.com"
+
+
+class Registry(Protocol):
+    """What the platform asks of the registry."""
+
+    def policy(self, repository: Repository) -> str | None:
+        """Return the repository's policy document; None when it has none."""
+
+    def has_image(self, repository: Repository, *, tag: str | None, digest: str | None) -> bool:
+        """Say whether the image exists."""
+
+
+class EcrRegistry:
+    """ECR's API at an address, with the credentials of the environment.
+
+    Args:
+        url: where it answers.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def policy(self, repository: Repository) -> str | None:
+        """Return the repository's policy document; None when there is no policy or no such repository."""
+        answer = self._ask(repository, "get_repository_policy")
+        return str(answer["policyText"]) if answer else None
+
+    def has_image(self, repository: Repository, *, tag: str | None, digest: str | None) -> bool:
+        """Say whether the image exists."""
+        image_id = {"imageDigest": digest} if digest else {"imageTag": tag or "latest"}
+        answer = self._ask(repository, "batch_get_image", imageIds=[image_id])
+        return bool(answer and answer["images"])
+
+    def _ask(self, repository: Repository, operation: str, **arguments: Any) -> dict[str, Any] | None:
+        client = boto3.client(
+            "ecr",
+            region_name=repository.region,
+            endpoint_url=self._url,
+            config=Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2}),
+        )
+        try:
+            answer: dict[str, Any] = getattr(client, operation)(
+                registryId=repository.account, repositoryName=repository.name, **arguments
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"].endswith("NotFoundException"):
+                return None
+            raise Problem(422, f"the registry {repository.host} refused: {error}") from error
+        except BotoCoreError as error:
+            raise Problem(422, f"the registry {repository.host} cannot be reached: {error}") from error
+        return answer
+
+
+def parse_arn(text: str) -> tuple[Repository, str]:
+    """Return the repository and the tag ("" without one) of a delegation's resource.
+
+    Raises:
+        Problem: it is not the ARN of an ECR repository.
+    """
+    match = _ARN.match(text)
+    if match is None:
+        raise unprocessable("$.resource: value must be the ARN of an ECR repository")
+    return Repository(match["account"], match["region"], match["repository"]), match["tag"] or ""
+
+
+def require_access(registry: Registry, repository: Repository) -> None:
+    """Check that the repository's policy lets RunPod's roles pull.
+
+    Raises:
+        Problem: it does not.
+    """
+    text = registry.policy(repository)
+    if text is None:
+        raise bad_request(
+            f"repository {repository.name} does not exist in {repository.host} or has no policy"
+        )
+    statements = json.loads(text).get("Statement", [])
+    for statement in statements if isinstance(statements, list) else [statements]:
+        if statement.get("Effect") == "Allow" and _actions(statement) and _roles(statement):
+            return
+    raise bad_request(
+        f"the policy of repository {repository.name} does not allow {', '.join(PULL_ACTIONS)} "
+        f"to {' and '.join(PULL_ROLES)}"
+    )
+
+
+def _actions(statement: dict[str, Any]) -> bool:
+    actions = _list(statement.get("Action"))
+    return "ecr:*" in actions or set(PULL_ACTIONS) <= set(actions)
+
+
+def _roles(statement: dict[str, Any]) -> bool:
+    principal = statement.get("Principal")
+    named = _list(principal.get("AWS")) if isinstance(principal, dict) else _list(principal)
+    condition = statement.get("Condition", {})
+    if "*" in named and condition:
+        named = [role for operator in condition.values() for role in _list(operator.get("aws:PrincipalArn"))]
+    return "*" in named or set(PULL_ROLES) <= set(named)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def require_image(registry: Registry | None, delegations: list[dict[str, Any]], image: str) -> None:
+    """Check that an image can be pulled.
+
+    Raises:
+        Problem: 422 saying why not.
+    """
+    match = _IMAGE.match(image)
+    if match is None or registry is None:
+        raise Problem(
+            422,
+            f"image {image!r} could not be resolved: the sandbox knows only images of ECR, in the registry "
+            "that it was started with",
+        )
+    repository = Repository(match["account"], match["region"], match["repository"])
+    if not any(
+        (item["awsUser"], item["awsRegion"], item["repository"])
+        == (repository.account, repository.region, repository.name)
+        for item in delegations
+    ):
+        raise Problem(
+            422,
+            f"image {image!r} could not be resolved: pull access denied: no delegation of the ECR repository "
+            f"{repository.name} is registered",
+        )
+    if not registry.has_image(repository, tag=match["tag"], digest=match["digest"]):
+        raise Problem(422, f"image {image!r} could not be resolved: manifest unknown")

@@ -1,0 +1,143 @@
+"""A fresh copy of the project, as a stranger would clone it, with a sandbox of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Clone:
+    """One copy of the project and what a user does in it."""
+
+    root: Path
+    block: int
+
+    @property
+    def stack_file(self) -> Path:
+        return self.root / "stacks" / "Pulumi.local.yaml"
+
+    def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
+        document = yaml.safe_load(self.stack_file.read_text())
+        change(document["config"])
+        self.stack_file.write_text(yaml.safe_dump(document, sort_keys=False))
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["./berth", *arguments],
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, exit_status: int = 0, timeout_seconds: float = 900) -> str:
+        process = self.popen(*arguments)
+        watchdog = threading.Timer(timeout_seconds, process.kill)
+        watchdog.start()
+        lines = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"[{self.root.name}] {line}", end="", flush=True)
+            lines.append(line)
+        watchdog.cancel()
+        output = "".join(lines)
+        assert process.wait() == exit_status, f"berth {' '.join(arguments)}: {process.returncode}\n{output}"
+        return output
+
+    def json(self, *arguments: str, exit_status: int = 0) -> Any:
+        process = self.popen(*arguments, "--json")
+        output, _ = process.communicate(timeout=900)
+        assert process.returncode == exit_status, output
+        return json.loads(output)
+
+    def wait_for_line(self, process: subprocess.Popen[str], text: str) -> None:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if text in line:
+                return
+        pytest.fail(f"no line with {text!r} in:\n{''.join(seen)}")
+
+    def state(self) -> dict[str, Any]:
+        path = self.root / ".sandbox/state/.pulumi/stacks/berth/local.json"
+        loaded: dict[str, Any] = json.loads(path.read_text())
+        return loaded
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process that works in this copy."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if str(self.root) in process.cwd() or str(self.root) in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+    def listening(self) -> list[str]:
+        """Return the addresses of this copy's sandbox on which anything listens."""
+        network = f"127.{self.block}."
+        return [
+            f"{connection.laddr.ip}:{connection.laddr.port}"
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.ip.startswith(network)
+        ]
+
+    def assert_nothing_left(self) -> None:
+        assert self.processes() == []
+        assert self.listening() == []
+        assert not (self.root / ".sandbox" / "clouds").exists()
+
+
+def free_block() -> int:
+    """Return a loopback block on which no sandbox's clouds listen."""
+    while True:
+        block = random.randrange(100, 240)  # noqa: S311  # not a secret
+        with contextlib.suppress(OSError), socket.create_server((f"127.{block}.0.1", 4566)):
+            return block
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    root = tmp_path_factory.mktemp("clone") / "berth"
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in files:
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    made = Clone(root, free_block())
+    made.edit(lambda config: config["berth:sandbox"].update(loopback_block=made.block))
+    yield made
+    if (root / ".sandbox").exists():
+        subprocess.run(["./berth", "destroy", "--stack", "local", "--yes"], cwd=root, check=False)
+    for process in made.processes():
+        with contextlib.suppress(psutil.Error):
+            os.kill(process.pid, signal.SIGKILL)
+    shutil.rmtree(root, ignore_errors=True)

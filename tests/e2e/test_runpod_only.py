@@ -1,0 +1,85 @@
+"""One target alone, and what goes wrong around an `up` or a `destroy`; fast, as no worker is asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Clone
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("runpod_only")]
+
+
+@pytest.fixture(scope="module")
+def runpod(clone: Clone) -> Clone:
+    clone.edit(lambda config: config.update({"berth:targets": ["runpod"]}))
+    return clone
+
+
+def _resources(clone: Clone) -> list[str]:
+    return [item["urn"] for item in clone.state()["checkpoint"]["latest"].get("resources", [])]
+
+
+def _kill_when(clone: Clone, line: str, command: str, with_signal: signal.Signals) -> int:
+    process = clone.popen(command, "--stack", "local", "--yes")
+    clone.wait_for_line(process, line)
+    os.killpg(process.pid, with_signal)
+    assert process.stdout is not None
+    process.stdout.read()
+    return process.wait(timeout=120)
+
+
+def test_a_port_in_use_is_said_before_anything_is_made(runpod: Clone) -> None:
+    with socket.create_server((f"127.{runpod.block}.0.1", 4566)):
+        output = runpod.run("up", "--stack", "local", "--yes", exit_status=1)
+    assert f"127.{runpod.block}.0.1:4566" in output
+    assert "in use" in output
+    assert "Traceback" not in output
+
+
+def test_kill_9_during_up_is_recovered_by_the_next_up(runpod: Clone) -> None:
+    _kill_when(runpod, "endpoint", "up", signal.SIGKILL)
+    runpod.run("up", "--stack", "local", "--yes")
+    urns = _resources(runpod)
+    assert len(urns) == len(set(urns))
+    assert not runpod.state()["checkpoint"]["latest"].get("pending_operations")
+    assert "unchanged" in runpod.run("up", "--stack", "local", "--yes")
+
+
+def test_nothing_of_kubernetes_is_made_or_runs(runpod: Clone) -> None:
+    assert not [urn for urn in _resources(runpod) if "kubernetes" in urn or ":eks/" in urn]
+    names = {process.name() for process in runpod.processes()}
+    assert not names & {"etcd", "kube-apiserver", "kube-scheduler", "kube-controller-manager"}
+
+
+def test_the_second_up_at_once_is_refused_and_says_who_holds_the_lock(runpod: Clone) -> None:
+    lock = runpod.root / ".sandbox/state/.pulumi/locks/organization/berth/local"
+    first = runpod.popen("refresh", "--stack", "local", "--yes")
+    while not list(lock.glob("*.json")):
+        assert first.poll() is None
+    second = runpod.run("up", "--stack", "local", "--yes", exit_status=1)
+    assert "lock" in second
+    assert str(os.getuid()) in second or "pid" in second
+    first.communicate(timeout=120)
+    assert first.returncode == 0
+
+
+def test_ctrl_c_during_destroy_then_destroy_again(runpod: Clone) -> None:
+    status = _kill_when(runpod, "delet", "destroy", signal.SIGINT)
+    assert status == 130
+    runpod.run("destroy", "--stack", "local", "--yes")
+    assert _resources(runpod) == []
+    runpod.assert_nothing_left()
+
+
+def test_ctrl_c_during_up_then_kill_9_during_destroy_then_destroy(runpod: Clone) -> None:
+    assert _kill_when(runpod, "creat", "up", signal.SIGINT) == 130
+    runpod.run("up", "--stack", "local", "--yes")
+    _kill_when(runpod, "delet", "destroy", signal.SIGKILL)
+    runpod.run("destroy", "--stack", "local", "--yes")
+    runpod.assert_nothing_left()

@@ -1,0 +1,228 @@
+"""Runs the Pulumi program for a stack file with a monitor that records every resource with its options."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import runpy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pulumi.runtime import mocks, set_all_config, settings, stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pulumi.runtime.proto import resource_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+STACKS = sorted(path.name.split(".")[1] for path in (ROOT / "stacks").glob("Pulumi.*.yaml"))
+_SECRET = "4dabf18193072939515e22adb298388d"
+_SECRET_VALUE = "1b47061264138c4ac30d75fd1eb44270"
+_ACCOUNT = "123456789012"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One resource as the program registered it."""
+
+    urn: str
+    type: str
+    name: str
+    custom: bool
+    inputs: dict[str, Any]
+    parent: str
+    provider: str
+    edges: frozenset[str]
+    request: resource_pb2.RegisterResourceRequest
+
+    @property
+    def timeouts(self) -> tuple[str, str, str]:
+        given = self.request.customTimeouts
+        return given.create, given.update, given.delete
+
+
+@dataclass
+class Graph:
+    """All resources of one run, and the stack's outputs."""
+
+    resources: dict[str, Recorded] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    completed: set[str] = field(default_factory=set)
+
+    def __iter__(self) -> Iterator[Recorded]:
+        return iter(self.resources.values())
+
+    def of_type(self, *types: str) -> list[Recorded]:
+        found = [item for item in self if item.type in types]
+        assert found, f"no {' or '.join(types)}"
+        return found
+
+    def named(self, name: str) -> Recorded:
+        (found,) = [item for item in self if item.name == name and item.custom]
+        return found
+
+    def needs(self, urn: str, *, without: frozenset[tuple[str, str]] = frozenset()) -> set[str]:
+        """Return all that a resource depends on: what the engine deletes only after it."""
+        seen: set[str] = set()
+        waiting = [urn]
+        while waiting:
+            current = waiting.pop()
+            for edge in self.resources[current].edges:
+                if edge not in seen and (current, edge) not in without:
+                    seen.add(edge)
+                    waiting.append(edge)
+        return seen
+
+
+class _Cloud(mocks.Mocks):
+    """Answers as the clouds would; in a preview, resources have no outputs yet."""
+
+    def __init__(self, preview: bool) -> None:
+        self._preview = preview
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:  # type: ignore[override]  # both are taken
+        if args.token == "aws:index/getCallerIdentity:getCallerIdentity":
+            arn = f"arn:aws:sts::{_ACCOUNT}:assumed-role/deployer/me"
+            return {"id": _ACCOUNT, "accountId": _ACCOUNT, "arn": arn, "userId": "me"}
+        if args.token == "aws:iam/getSessionContext:getSessionContext":
+            return {
+                "id": args.args["arn"],
+                "arn": args.args["arn"],
+                "issuerArn": f"arn:aws:iam::{_ACCOUNT}:role/deployer",
+                "issuerId": "me",
+                "issuerName": "deployer",
+                "sessionName": "me",
+            }
+        if args.token == "aws:index/getAvailabilityZones:getAvailabilityZones":
+            zones = [f"us-east-1{letter}" for letter in "abcd"]
+            return {"id": "us-east-1", "names": zones, "zoneIds": zones, "groupNames": []}
+        raise AssertionError(f"the program asks {args.token}")
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        if self._preview:
+            return None, dict(args.inputs)
+        made = f"{args.name}-id"
+        outputs: dict[str, Any] = {"arn": f"arn:aws:mock:us-east-1:{_ACCOUNT}:{args.name}"}
+        known: dict[str, dict[str, Any]] = {
+            "aws:ecr/repository:Repository": {"repositoryUrl": f"{_ACCOUNT}.dkr.ecr.example/berth"},
+            "aws:eks/cluster:Cluster": {
+                "endpoint": "https://cluster.example",
+                "certificateAuthority": {"data": "Q0E="},
+                "vpcConfig": {"clusterSecurityGroupId": "sg-cluster"},
+            },
+            "aws:eks/nodeGroup:NodeGroup": {
+                "resources": [{"autoscalingGroups": [{"name": f"{args.name}-asg"}]}]
+            },
+            "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 1},
+            "aws:lb/loadBalancer:LoadBalancer": {"dnsName": "lb.example"},
+            "pulumi-python:dynamic/image:Build": {"digest": "sha256:" + "a" * 64},
+            "pulumi-python:dynamic/credentials:ApiKey": {"key": "sk-generated"},
+            "pulumi-python:dynamic/sandbox:Clouds": {
+                "aws_endpoint": "http://127.77.0.1:4566",
+                "runpod_url": "http://127.77.0.2:4567/v2",
+                "region": "us-east-1",
+            },
+            "pulumi-python:dynamic/runpod:Endpoint": {
+                "url": "https://abc.api.runpod.example",
+                "health": "https://abc.api.runpod.example/ping",
+            },
+        }
+        return made, {**args.inputs, **outputs, **known.get(args.typ, {})}
+
+
+class _Monitor(mocks.MockMonitor):
+    def __init__(self, answers: mocks.Mocks) -> None:
+        super().__init__(answers)
+        self.graph = Graph()
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        response = super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        inputs = _plain(_struct(request.object))
+        edges = set(request.dependencies)
+        for dependencies in request.propertyDependencies.values():
+            edges.update(dependencies.urns)
+        provider = request.provider.rpartition("::")[0]
+        edges.update(filter(None, (provider, request.parent)))
+        if request.type != "pulumi:pulumi:Stack":
+            assert response.urn not in self.graph.resources, f"two of {response.urn}"
+        self.graph.resources[response.urn] = Recorded(
+            urn=response.urn,
+            type=request.type,
+            name=request.name,
+            custom=request.custom,
+            inputs=inputs,
+            parent=request.parent,
+            provider=provider,
+            edges=frozenset(edges),
+            request=request,
+        )
+        return response
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
+        self.graph.completed.add(request.urn)
+        if request.urn.split("::")[2] == "pulumi:pulumi:Stack":
+            self.graph.outputs = _plain(_struct(request.outputs))
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value that the engine encrypts in the state and hides in its output."""
+
+    value: Any
+
+
+def _struct(message: Any) -> Any:
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(message)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.get(_SECRET) == _SECRET_VALUE:
+            return Secret(_plain(value["value"]))
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def configuration(stack_name: str, **changes: Any) -> dict[str, Any]:
+    """Return the configuration in a stack file, with `changes` to its sections."""
+    document = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{stack_name}.yaml").read_text())
+    return {**document["config"], **{f"berth:{key}": value for key, value in changes.items()}}
+
+
+def run(stack_name: str, *, preview: bool, **changes: Any) -> Graph:
+    """Run the program for a stack file and return what it registered."""
+    config = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in configuration(stack_name, **changes).items()
+    }
+
+    async def record() -> Graph:
+        monitor = _Monitor(_Cloud(preview))
+        mocks.set_mocks(monitor.mocks, "berth", stack_name, preview, monitor=monitor)
+        set_all_config(config)
+        await stack.run_pulumi_func(_program)
+        return monitor.graph
+
+    # A loop of its own for each run: nothing that one program left undone runs in the next.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(record())
+    finally:
+        loop.close()
+        settings.reset_options()
+
+
+def _program() -> None:
+    runpy.run_path(str(ROOT / "infra"), run_name="__main__")
+    root = settings.get_root_resource()
+    assert isinstance(root, stack.Stack)
+    root.register_outputs(root.outputs)

@@ -1,0 +1,246 @@
+# ruff: noqa: E501  # a table reads better than its lines broken
+"""Wrong stack files are refused with the file, the key, the value and what is allowed, all at once."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from infra import settings
+from infra.settings.checks import OWNED_ARGUMENTS
+from tests.infra.graph import ROOT, STACKS, configuration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FILE = "stacks/Pulumi.dev.yaml"
+
+
+def _edited(path: str, value: Any, stack: str = "dev") -> dict[str, Any]:
+    """Return a stack's configuration with one value changed; `...` takes the key away."""
+    config = copy.deepcopy(configuration(stack))
+    section, *keys = path.split(".")
+    if not keys:
+        config[f"berth:{section}"] = value
+        return config
+    place = config.setdefault(f"berth:{section}", {})
+    for key in keys[:-1]:
+        place = place.setdefault(key, {})
+    if value is ...:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    return config
+
+
+def _problems(config: dict[str, Any], file: str = _FILE) -> tuple[str, ...]:
+    given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.from_config(given, file)
+    return caught.value.problems
+
+
+def _write(folder: Path, config: dict[str, Any], stack: str = "dev") -> Path:
+    path = folder / "stacks" / f"Pulumi.{stack}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump({"config": config}))
+    return path
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_shipped_stack_is_valid(stack: str) -> None:
+    loaded = settings.load(ROOT / "stacks" / f"Pulumi.{stack}.yaml")
+    assert loaded.stack == stack
+    assert loaded.targets == ("eks", "runpod")
+    assert (loaded.sandbox is None) == (stack != "local")
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_file_and_pulumi_s_configuration_give_the_same_settings(stack: str) -> None:
+    path = ROOT / "stacks" / f"Pulumi.{stack}.yaml"
+    given = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in configuration(stack).items()
+    }
+    assert settings.from_config(given, f"stacks/{path.name}") == settings.load(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("model.max_model_len", "8k", 'model.max_model_len = "8k": must be a whole number of tokens, 1 or more'),
+        ("model.max_model_len", 0, "model.max_model_len = 0: must be a whole number of tokens, 1 or more"),
+        ("model.max_model_len", ..., "model.max_model_len is missing: must be a whole number of tokens"),
+        ("model.max_modell_len", 1, "model.max_modell_len: unknown key; did you mean max_model_len?"),
+        ("model.zzz", 1, "model.zzz: unknown key; known are dtype, max_model_len"),
+        ("modle", {}, "modle: unknown key; did you mean model?"),
+        ("model", "x", 'model = "x": must be a mapping of settings'),
+        ("model.name", "qwen", 'model.name = "qwen": must be a model of the hub as "organization/name"'),
+        ("model.revision", "main", 'model.revision = "main": must be a commit'),
+        ("model.task", "chat", 'model.task = "chat": must be one of generate, embed, score'),
+        ("model.dtype", "half", 'model.dtype = "half": must be one of auto, bfloat16'),
+        ("model.quantization", "awq", 'model.dtype "bfloat16" does not go with quantization "awq"'),
+        ("serving.gpu_memory_utilization", 1.5, "= 1.5: must be a number above 0, up to 1"),
+        ("serving.environment", {"A": 1}, "environment.A = 1: must be a mapping of variable names"),
+        ("serving.environment", {"1A": "b"}, "environment = "),
+        ("serving.environment", {"VLLM_API_KEY": "x"}, "serving.environment.VLLM_API_KEY: the secret apiKey"),
+        ("serving.extra_args", ["--max-model-len=5"], "has --max-model-len, which model.max_model_len decides"),
+        ("serving.drain_seconds", 120, "= 120 must be 105 or less on spot machines"),
+        ("serving.tensor_parallel_size", 2, "tensor_parallel_size = 2 is more than the GPUs of a node"),
+        ("serving.tensor_parallel_size", 2, "runpod.gpu_count = 1 must be serving.tensor_parallel_size (2)"),
+        ("image.builder", "kaniko", 'image.builder = "kaniko": must be one of codebuild, prebuilt'),
+        ("image.builder", "prebuilt", "image.reference is missing"),
+        ("image", {"builder": "prebuilt", "reference": "a/b:latest"}, "must be an image by digest"),
+        ("aws.region", ..., "aws.region is missing: must be a region of AWS"),
+        ("aws.owner", "me too", 'aws.owner = "me too": must be a team or person'),
+        ("eks.kubernetes_version", 1.35, "= 1.35: must be a minor version in quotes"),
+        ("eks.network.zones", 4, "eks.network.zones = 4: must be 2 or 3 availability zones"),
+        ("eks.network.nats", "none", "eks.network.nats: unknown key; did you mean nat?"),
+        ("eks.network.vpc_cidr", "8.8.0.0/16", "must be a private IPv4 network of /16 to /20"),
+        ("eks.api_allowed_cidrs", ["10.0.0.1/8"], "must be a list of IPv4 networks"),
+        ("eks.api_allowed_cidrs", ..., "eks.api_allowed_cidrs is missing"),
+        ("eks.gpu_nodes.instance_types", ["m5.large"], "m5.large: must be of those with known GPUs"),
+        ("eks.gpu_nodes.instance_types", ["g5.xlarge", "g6.xlarge"], "mix nvidia-a10g and nvidia-l4"),
+        ("eks.gpu_nodes.desired", 5, "eks.gpu_nodes.desired = 5 must be between min (0) and max (1)"),
+        ("eks.replicas", 2, "eks.replicas = 2 is more than fit: eks.gpu_nodes.max = 1 nodes of 1 GPUs hold 1"),
+        ("eks.surge", True, "eks.surge: needs room for one more"),
+        ("eks.load_balancer.internal", False, "allowed_cidrs is missing: a load balancer that is not internal"),
+        ("eks.load_balancer.allowed_cidrs", ["0.0.0.0/0"], 'has "0.0.0.0/0"'),
+        ("eks.admin_principal_arns", ["bob"], "must be a list of ARNs of IAM roles or users"),
+        ("runpod.request_count", ..., 'runpod.request_count is missing: endpoint_type "LOAD_BALANCER"'),
+        ("runpod.workers_min", 3, "runpod.workers_min = 3 must be workers_max (1) or less"),
+        ("runpod.gpu_pools", [], "runpod.gpu_pools = []: must be a list of one text or more"),
+        ("runpod.flashboot", True, "runpod.flashboot = true: must be one of OFF, FLASHBOOT"),
+        ("targets", ["gcp"], 'targets = ["gcp"]: must be a list of eks, runpod or both'),
+        ("targets", [], "targets = []: must be a list of eks, runpod or both"),
+        ("targets", ["eks", "eks"], "must be a list of eks, runpod or both"),
+        ("sandbox", {"loopback_block": 3}, "sandbox: only the stack local has a sandbox"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named_with_what_is_allowed(path: str, value: Any, said: str) -> None:
+    problems = _problems(_edited(path, value))
+    assert any(said in problem for problem in problems), problems
+    assert all(problem.startswith(f"{_FILE}: berth:") for problem in problems)
+    assert all("\n" not in problem for problem in problems)
+
+
+def test_all_errors_of_all_sections_are_said_at_once() -> None:
+    config = _edited("model.max_model_len", "8k")
+    config["berth:serving"]["gpu_memory_utilization"] = 7
+    config["berth:eks"]["replica"] = 1
+    config["berth:runpod"]["workers_min"] = 9
+    config["berth:zone"] = "x"
+    problems = " ".join(_problems(config))
+    for key in ("max_model_len", "gpu_memory_utilization", "replica", "workers_min", "berth:zone"):
+        assert key in problems
+
+
+@pytest.mark.parametrize("key", ["model", "aws", "eks", "runpod"])
+def test_a_section_that_a_target_needs_is_missing(key: str) -> None:
+    config = configuration("dev")
+    del config[f"berth:{key}"]
+    assert f"{_FILE}: berth:{key} is missing: must be a mapping of settings" in _problems(config)
+
+
+def test_the_stack_local_needs_its_sandbox() -> None:
+    config = configuration("local")
+    del config["berth:sandbox"]
+    assert "berth:sandbox is missing" in _problems(config, "stacks/Pulumi.local.yaml")[0]
+
+
+def test_a_target_s_section_is_not_needed_without_the_target() -> None:
+    config = _edited("targets", ["runpod"])
+    del config["berth:eks"]
+    given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+    assert settings.from_config(given, _FILE).targets == ("runpod",)
+
+
+def test_classification_is_not_let_out_of_the_network() -> None:
+    config = _edited("model.task", "classify")
+    config["berth:eks"]["load_balancer"] = {"internal": False, "allowed_cidrs": ["203.0.113.0/24"]}
+    assert "asks no key at /classify" in _problems(config)[0]
+
+
+def test_bfloat16_on_a_gpu_without_it() -> None:
+    problems = _problems(_edited("eks.gpu_nodes.instance_types", ["g4dn.xlarge"]))
+    assert 'berth:model.dtype = "bfloat16": nvidia-t4 cannot, use "float16"' in problems[0]
+
+
+def test_a_stack_that_does_not_exist_lists_those_that_do() -> None:
+    with pytest.raises(settings.SettingsError, match="there is no stack prd; there are: dev, local, prod"):
+        settings.load(ROOT / "stacks" / "Pulumi.prd.yaml")
+
+
+def test_a_file_that_is_not_yaml_says_where(tmp_path: Path) -> None:
+    path = _write(tmp_path, {})
+    path.write_text("config:\n  a: [1\n")
+    with pytest.raises(settings.SettingsError, match=r"Pulumi.dev.yaml: is not YAML at line 3"):
+        settings.load(path)
+
+
+@pytest.mark.parametrize("text", ["", "config:", "[1]", "config: 3"])
+def test_a_file_without_settings(tmp_path: Path, text: str) -> None:
+    path = _write(tmp_path, {})
+    path.write_text(text)
+    with pytest.raises(settings.SettingsError, match="has no mapping `config`"):
+        settings.load(path)
+
+
+def test_secrets_stay_encrypted_and_must_be(tmp_path: Path) -> None:
+    config = configuration("dev")
+    config["berth:apiKey"] = {"secure": "v1:abc:def"}
+    loaded = settings.load(_write(tmp_path, config))
+    assert "v1:abc" not in repr(loaded)
+    config["berth:apiKey"] = "sk-in-the-clear"
+    with pytest.raises(settings.SettingsError, match="berth:apiKey: must be encrypted") as caught:
+        settings.load(_write(tmp_path, config))
+    assert "sk-in-the-clear" not in str(caught.value)
+
+
+def test_settings_cannot_be_changed() -> None:
+    loaded = settings.load(ROOT / "stacks" / "Pulumi.dev.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.model.name = "a/b"
+
+
+def test_every_setting_says_what_it_allows() -> None:
+    """A value of a type that no setting takes gets words for every key there is, not a failure."""
+
+    def wrong(section: Any) -> dict[str, Any]:
+        return dict.fromkeys(section.model_fields, None) | {
+            key: wrong(field.annotation)
+            for key, field in section.model_fields.items()
+            if hasattr(field.annotation, "model_fields")
+        }
+
+    sections = {
+        "model": settings.ModelSettings,
+        "serving": settings.ServingSettings,
+        "image": settings.ImageSettings,
+        "aws": settings.AwsSettings,
+        "eks": settings.EksSettings,
+        "runpod": settings.RunpodSettings,
+        "sandbox": settings.SandboxSettings,
+    }
+    config = configuration("local") | {f"berth:{key}": wrong(item) for key, item in sections.items()}
+    problems = _problems(config, "stacks/Pulumi.local.yaml")
+    assert len(problems) > 40
+    assert all(": must be " in problem for problem in problems)
+
+
+def test_a_key_of_environment_variables_may_look_like_anything() -> None:
+    config = _edited("serving.environment", {"int": "1", "str": "2"})
+    given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+    assert dict(settings.from_config(given, _FILE).serving.environment) == {"int": "1", "str": "2"}
+
+
+def test_arguments_that_settings_own_have_an_owner_that_exists() -> None:
+    loaded = settings.load(ROOT / "stacks" / "Pulumi.dev.yaml")
+    for owner in OWNED_ARGUMENTS.values():
+        section, dot, key = owner.partition(".")
+        if dot:
+            assert hasattr(getattr(loaded, section), key)

@@ -1,0 +1,154 @@
+"""A copy of the project to type commands in, and a small OpenAI endpoint to ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+_NOT_COPIED = (".git", ".venv", ".sandbox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+
+
+def copy_project(destination: Path) -> Path:
+    """Copy what a clone would have, without git."""
+    shutil.copytree(ROOT, destination, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+    return destination
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project, its `berth` run by the Python of the tests."""
+
+    root: Path
+
+    def berth(
+        self, *arguments: str, exit_status: int = 0, variables: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command where there is no terminal."""
+        done = subprocess.run(
+            [sys.executable, "-m", "ops", *arguments],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": str(self.root), **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == exit_status, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
+
+    def program(self, name: str, text: str) -> dict[str, str]:
+        """Put a shell script of this name first on PATH; return the variables that do it."""
+        folder = self.root / "programs"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+        return {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(self.root)}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(copy_project(tmp_path / "berth"))
+
+
+@dataclass
+class Server:
+    """An endpoint that speaks OpenAI's protocol as well or as badly as a test wants.
+
+    Args:
+        key: what it asks for; None lets everybody in.
+        health: the statuses of its health URL, one for each request, the last one for ever.
+        stream: what it streams.
+        hangs: whether it never answers a chat completion.
+    """
+
+    key: str | None = "right-key"
+    health: list[int] = field(default_factory=lambda: [200])
+    stream: list[dict[str, Any] | str] = field(default_factory=list)
+    hangs: bool = False
+    released: threading.Event = field(default_factory=threading.Event)
+    url: str = ""
+
+    def chunks(self) -> list[str]:
+        return [chunk if isinstance(chunk, str) else json.dumps(chunk) for chunk in self.stream]
+
+
+USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+GOOD_STREAM: list[dict[str, Any] | str] = [
+    {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]},
+    {"choices": [{"index": 0, "delta": {"content": "Hello"}}]},
+    {"choices": [{"index": 0, "delta": {"content": " there"}}]},
+    {"choices": [], "usage": USAGE},
+    "[DONE]",
+]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_version = "test"
+    told: Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        status = self.told.health.pop(0) if len(self.told.health) > 1 else self.told.health[0]
+        self.send_response(status)
+        if status != 204:
+            self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.told.key is not None and self.headers["Authorization"] != f"Bearer {self.told.key}":
+            self._send(401, {"error": "Unauthorized"})
+            return
+        if self.told.hangs:
+            self.told.released.wait(30)
+            return
+        if body["model"] != "served":
+            self._send(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
+        elif body.get("stream"):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            for chunk in self.told.chunks():
+                self.wfile.write(f"data: {chunk}\n\n".encode())
+        else:
+            message = {"role": "assistant", "content": "Hello there"}
+            self._send(200, {"choices": [{"index": 0, "message": message}], "usage": USAGE})
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        encoded = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(encoded)))
+        self.end_headers()
+        self.wfile.write(encoded)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    told = Server(stream=list(GOOD_STREAM))
+    http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"told": told}))
+    told.url = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever, args=(0.05,))
+    thread.start()
+    yield told
+    told.released.set()
+    http.shutdown()
+    thread.join()
+    http.server_close()

@@ -1,0 +1,1 @@
+"""Tests of the sandbox's Kubernetes: real binaries, real kubectl."""
