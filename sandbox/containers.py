@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,10 +52,11 @@ class Container:
         name: what messages call it.
         image: what it runs.
         argv: the command it runs, as the image and the caller gave it (paths as inside the image).
-        directory: its own folder: writable home and temporary files. Removed by `remove`.
+        directory: its own folder: writable home, termination log. Removed by `remove`.
         address: the loopback address it may listen on.
         log_path: its standard output and error, as written.
         process: the shim.
+        temporary: its temporary files. The shim removes them; `stop` does, where the shim was killed.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Container:
     address: str
     log_path: Path
     process: Process
+    temporary: Path
 
     @classmethod
     def start(
@@ -110,6 +113,9 @@ class Container:
         # What comes from the image may name files inside it; what the caller adds may too (a script in a
         # pod's command), and a path that the image does not have is left as it is.
         resolved = [program, *(_inside(image, part) for part in argv[1:])]
+        # Not in the container's own folder: vLLM's sockets are in it, and the path of a socket has 107 bytes
+        # at the most (unix(7)).
+        temporary = environment["TMPDIR"] = tempfile.mkdtemp(prefix="berth-")
         try:
             process = spawn(
                 [sys.executable, "-I", "-S", _SHIM, str(os.getpid()), *resolved],
@@ -120,8 +126,9 @@ class Container:
                 death_signal=_PARENT_DIED,
             )
         except ProcessError as error:
+            shutil.rmtree(temporary)
             raise ContainerError(str(error)) from error
-        return cls(name, image, tuple(argv), directory, address, log_path, process)
+        return cls(name, image, tuple(argv), directory, address, log_path, process, Path(temporary))
 
     @property
     def pid(self) -> int:
@@ -141,6 +148,7 @@ class Container:
     def stop(self, grace_seconds: float = 30.0) -> int:
         """Send SIGTERM to the main process, wait, then kill all that is left; return the exit status."""
         self.process.stop(grace_seconds)
+        shutil.rmtree(self.temporary, ignore_errors=True)
         status = self.poll()
         return status if status is not None else 128 + signal.SIGKILL
 

@@ -9,8 +9,7 @@ fast.
 - When the main process ends, all that is left is killed and the shim ends with its exit status (128+n for
 signals).
 - When the shim itself is killed, a guardian forked from it kills the container's process group.
-- The container's TMPDIR is a folder made here and removed at its end: vLLM's sockets are in it, and the path of a
-socket may have 107 bytes at the most (unix(7)), which the container's own folder exceeds.
+- The container's TMPDIR is removed with it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -104,9 +102,7 @@ def run(parent: int, argv: list[str]) -> int:
     # Signals are taken one by one with sigwait, so none can arrive between a check and a wait.
     signals = {*_FORWARDED, signal.SIGHUP, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    temporary = tempfile.mkdtemp(prefix="berth-")
-    os.environ["TMPDIR"] = temporary
-    guardian = start_guardian(temporary)
+    guardian = start_guardian(os.environ["TMPDIR"])
     main = start_main(argv)
     if os.getppid() != parent:  # it died before its death could be signalled
         kill_descendants(keep=guardian)
@@ -131,4 +127,6 @@ def run(parent: int, argv: list[str]) -> int:
 
 if __name__ == "__main__":
     # Once this process has ended, the guardian kills what is left of the group: itself.
-    os._exit(run(int(sys.argv[1]), sys.argv[2:]))
+    status = run(int(sys.argv[1]), sys.argv[2:])
+    shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+    os._exit(status)

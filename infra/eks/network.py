@@ -186,9 +186,12 @@ class Network(pulumi.ComponentResource):
         )
 
 
-def _enough(found: list[str], wanted: int) -> list[str]:
+def _enough(found: list[str] | None, wanted: int) -> list[str | None]:
+    if found is None:
+        # A preview whose provider cannot be configured yet: the engine answers an invoke with nothing.
+        return [None] * wanted
     if len(found) < wanted:
         raise pulumi.RunError(
             f"berth:eks.network.zones = {wanted}: the region has {len(found)} zones for a cluster"
         )
-    return sorted(found)[:wanted]
+    return [*sorted(found)[:wanted]]

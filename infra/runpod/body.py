@@ -1,7 +1,7 @@
 """An endpoint's properties as REST v2 has them: checked offline, compared, and as request bodies.
 
 Pure functions over plain dicts, the form in which a dynamic provider gets them: numbers may arrive as
-floats, a value that is not known yet as `UNKNOWN`, an absent one as None or not at all.
+floats, a value that is not known yet as `UNKNOWN` or `Unknown`, an absent one as None or not at all.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
 if TYPE_CHECKING:
@@ -52,13 +53,18 @@ _GPU_DEFAULTS: dict[str, Any] = {
 Problems = list[tuple[str, str]]
 
 
+def is_unknown(value: Any) -> bool:
+    """Say whether a value is not known before the deployment runs, in either form that the SDK hands over."""
+    return isinstance(value, Unknown) or bool(value == UNKNOWN)
+
+
 def has_unknown(value: Any) -> bool:
     """Say whether a value, or one inside it, is not known before the deployment runs."""
     if isinstance(value, dict):
         return any(has_unknown(item) for item in value.values())
     if isinstance(value, (list, tuple)):
         return any(has_unknown(item) for item in value)
-    return bool(value == UNKNOWN)
+    return is_unknown(value)
 
 
 def shape(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,7 +204,7 @@ def _environment_problems(env: Any) -> Problems:
 
 def _machine_problems(properties: Mapping[str, Any]) -> Problems:
     gpu, cpu = properties.get("gpu"), properties.get("cpu")
-    if UNKNOWN in (gpu, cpu):
+    if is_unknown(gpu) or is_unknown(cpu):
         return []
     if bool(gpu) == bool(cpu):
         return [("gpu", "or cpu: exactly one of them must be given")]

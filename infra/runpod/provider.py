@@ -23,7 +23,6 @@ from pulumi.dynamic import (
     ResourceProvider,
     UpdateResult,
 )
-from pulumi.runtime.rpc import UNKNOWN
 
 from infra.runpod import body, objects
 from infra.runpod.api import NotFoundError, RunpodClient, RunpodError
@@ -78,7 +77,7 @@ class EndpointProvider(_Provider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """Compare settings, not their spelling; only the type and the kind of machine need a new endpoint."""
         if body.has_unknown({key: value for key, value in _news.items() if key != "__provider"}):
-            _news = {key: _olds.get(key) if value == UNKNOWN else value for key, value in _news.items()}
+            _news = {key: _olds.get(key) if body.is_unknown(value) else value for key, value in _news.items()}
             changed = True
         else:
             changed = False
@@ -143,7 +142,7 @@ class EcrDelegationProvider(_Provider):
         failures = []
         if not resource:
             failures.append(CheckFailure("resource", "is missing"))
-        elif resource != UNKNOWN and not objects.ECR_ARN.match(str(resource)):
+        elif not body.is_unknown(resource) and not objects.ECR_ARN.match(str(resource)):
             failures.append(CheckFailure("resource", f"= {resource!r} must be the ARN of an ECR repository"))
         return CheckResult(news, failures)
 

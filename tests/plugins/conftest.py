@@ -1,4 +1,4 @@
-"""What the tests share: an AWS API and a Kubernetes control plane per test process, and plugins that use them."""
+"""What the tests share: an AWS API and a Kubernetes control plane per process, and plugins that use them."""
 
 from __future__ import annotations
 

@@ -53,10 +53,10 @@ def test_takes_values_that_are_not_known_yet(aws: Plugin) -> None:
 
 def test_writes_a_policy_given_as_an_object_as_json(aws: Plugin) -> None:
     inputs, failures = aws.check(
-        "aws:ecr/repositoryPolicy:RepositoryPolicy", "p", {"repository": "r", "policy": {"Version": "1"}}
+        "aws:ecr/repositoryPolicy:RepositoryPolicy", "p", {"repository": "r", "policy": {"b": 1, "a": {}}}
     )
     assert not failures
-    assert inputs["policy"] == '{"Version": "1"}'
+    assert inputs["policy"] == '{"a": {}, "b": 1}'
 
 
 def test_makes_up_the_same_name_every_time_and_keeps_the_one_in_state(aws: Plugin) -> None:

@@ -68,7 +68,8 @@ class Stack:
             self.plugin.delete(resource)  # what is gone is deleted
 
 
-def test_network_and_compute(empty_account: Account, aws: Plugin) -> None:
+@pytest.mark.usefixtures("empty_account")
+def test_network_and_compute(aws: Plugin) -> None:
     stack = Stack(aws)
     vpc = stack.make(
         VPC, "net", {"cidrBlock": "10.0.0.0/16", "enableDnsHostnames": True, "tags": {"Name": "n"}}
@@ -353,7 +354,8 @@ def test_what_others_made_is_never_taken_over(empty_account: Account, aws: Plugi
         aws.create("aws:s3/bucket:Bucket", "source", {"bucket": "theirs"})
 
 
-def test_changes_that_replace_and_changes_that_do_not(empty_account: Account, aws: Plugin) -> None:
+@pytest.mark.usefixtures("empty_account")
+def test_changes_that_replace_and_changes_that_do_not(aws: Plugin) -> None:
     vpc = aws.create(VPC, "net", {"cidrBlock": "10.0.0.0/16"})
     assert aws.diff(vpc, {"cidrBlock": "10.0.0.0/16", "enableDnsSupport": False}).paths == {
         "enableDnsSupport": "ADD"
@@ -367,7 +369,8 @@ def test_changes_that_replace_and_changes_that_do_not(empty_account: Account, aw
     assert not aws.diff(made_up, {"path": "/b/", "assumeRolePolicy": TRUST}).delete_before_replace
 
 
-def test_the_same_policy_written_otherwise_is_no_change(empty_account: Account, aws: Plugin) -> None:
+@pytest.mark.usefixtures("empty_account")
+def test_the_same_policy_written_otherwise_is_no_change(aws: Plugin) -> None:
     role = aws.create(ROLE, "node", {"assumeRolePolicy": TRUST})
     assert not aws.diff(role, {"assumeRolePolicy": json.dumps(json.loads(TRUST), indent=2)}).changes
 
@@ -421,15 +424,17 @@ def test_a_delete_waits_for_what_is_still_in_use(empty_account: Account, aws: Pl
     assert _own_vpcs(empty_account) == []
 
 
-def test_a_delete_that_cannot_be_says_why_when_its_time_is_up(empty_account: Account, aws: Plugin) -> None:
+@pytest.mark.usefixtures("empty_account")
+def test_a_delete_that_cannot_be_says_why_when_its_time_is_up(aws: Plugin) -> None:
     vpc = aws.create(VPC, "net", {"cidrBlock": "10.0.0.0/16"})
     aws.create(SUBNET, "a", {"vpcId": vpc.id, "cidrBlock": "10.0.0.0/24"})
-    with pytest.raises(Refused, match="^DeleteVpc: DependencyViolation: .*"):
+    with pytest.raises(Refused, match=r"^DeleteVpc: DependencyViolation: "):
         aws.delete(vpc, timeout=0.5)
 
 
-def test_errors_are_one_line_in_the_clouds_words(empty_account: Account, aws: Plugin) -> None:
-    with pytest.raises(Refused, match="^CreateSubnet: InvalidVpcID.NotFound: ") as refused:
+@pytest.mark.usefixtures("empty_account")
+def test_errors_are_one_line_in_the_clouds_words(aws: Plugin) -> None:
+    with pytest.raises(Refused, match=r"^CreateSubnet: InvalidVpcID\.NotFound: ") as refused:
         aws.create(SUBNET, "a", {"vpcId": "vpc-0", "cidrBlock": "10.0.0.0/24"})
     assert "\n" not in str(refused.value)
 
@@ -437,7 +442,7 @@ def test_errors_are_one_line_in_the_clouds_words(empty_account: Account, aws: Pl
 def test_an_endpoint_that_does_not_answer_is_named(aws: Plugin) -> None:
     lost = Plugin("aws")
     try:
-        with pytest.raises(Refused, match="GetCallerIdentity: Could not connect to the endpoint URL"):
+        with pytest.raises(Refused, match=r"GetCallerIdentity: Could not connect to the endpoint URL"):
             lost.configure(
                 {**aws.configuration, "endpoints": '[{"sts": "http://127.0.0.1:1"}]', "maxRetries": "1"}
             )
@@ -445,7 +450,8 @@ def test_an_endpoint_that_does_not_answer_is_named(aws: Plugin) -> None:
         lost.close()
 
 
-def test_functions(empty_account: Account, aws: Plugin) -> None:
+@pytest.mark.usefixtures("empty_account")
+def test_functions(aws: Plugin) -> None:
     assert aws.invoke("aws:index/getCallerIdentity:getCallerIdentity", {})["accountId"] == "123456789012"
     assert aws.invoke("aws:index/getRegion:getRegion", {})["region"] == "us-east-1"
     zones = aws.invoke(

@@ -244,7 +244,7 @@ def test_an_exec_credential_that_fails_says_why() -> None:
         command = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh"}
         user = {"exec": {**command, "args": ["-c", "echo no such profile >&2; exit 3"]}}
         plugin.configure({"kubeconfig": _kubeconfig("https://127.0.0.1:1", user=user)})
-        with pytest.raises(Refused, match="sh gave no token for https://127.0.0.1:1: no such profile"):
+        with pytest.raises(Refused, match=r"sh gave no token for https://127\.0\.0\.1:1: no such profile"):
             plugin.create(NAMESPACE, "n", {"metadata": {"name": "n"}})
     finally:
         plugin.close()

@@ -146,19 +146,6 @@ class Cloud:
             raise PluginError(f"{api_name}: {' '.join(str(error).split())}") from error
         return response
 
-    def pages(self, service: str, operation: str, items: str, **parameters: Any) -> list[Any]:
-        """Return the items of all pages of a listing."""
-        client = self.client(service)
-        try:
-            pages = client.get_paginator(operation).paginate(**parameters)
-            return [item for page in pages for item in page.get(items, [])]
-        except botocore.exceptions.ClientError as error:
-            details = error.response.get("Error", {})
-            api_name = client.meta.method_to_api_mapping[operation]
-            raise CloudError(api_name, str(details.get("Code")), str(details.get("Message"))) from error
-        except botocore.exceptions.BotoCoreError as error:
-            raise PluginError(f"{operation}: {' '.join(str(error).split())}") from error
-
     def input_shape(self, service: str, operation: str) -> Any:
         """Return botocore's model of an operation's parameters."""
         client = self.client(service)

@@ -19,6 +19,7 @@ from sandbox.plugins.aws import shapes
 from sandbox.plugins.aws.cloud import CloudError
 from sandbox.plugins.aws.types import MARKER, Context, Type
 from sandbox.plugins.errors import NotReadyError, PluginError
+from sandbox.plugins.schema import schema
 
 if TYPE_CHECKING:
     from sandbox.engine.values import Properties
@@ -190,19 +191,12 @@ def complete(type_: Type, context: Context, id_: str, found: dict[str, Any]) -> 
         if key not in {"tags", "tagsAll"}:
             given = outputs.get(key)
             result[key] = _overlay(value, given)
-    if "region" in type_schema_outputs(type_):
+    if "region" in schema(type_.pulumi_type).outputs:
         result["region"] = context.region
     if type_.taggable:
         result["tags"] = context.inputs.get("tags") or {}
         result["tagsAll"] = context.tags_all()
     return result
-
-
-def type_schema_outputs(type_: Type) -> frozenset[str]:
-    """Return the names of a type's outputs."""
-    from sandbox.plugins.schema import schema  # noqa: PLC0415  # parsed when first asked for
-
-    return frozenset(schema(type_.pulumi_type).outputs)
 
 
 def _overlay(given: Any, actual: Any) -> Any:

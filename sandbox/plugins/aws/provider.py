@@ -264,9 +264,9 @@ def _parsed(value: Any) -> Any:
 
 
 def _as_text(value: Any, property_: Property | None) -> Any:
-    """Write a policy that was given as an object as the JSON text that AWS takes."""
+    """Write a policy given as an object as JSON; the order of its keys is not kept on its way here."""
     if property_ and property_.type.json and isinstance(value, dict) and not has_unknown(value):
-        return json.dumps(value)
+        return json.dumps(value, sort_keys=True)
     return value
 
 

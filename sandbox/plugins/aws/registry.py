@@ -14,13 +14,13 @@ _FILES: Final[dict[str, tuple[str, ...]]] = {
     "autoscaling": ("autoscaling",),
     "cloudwatch": ("logs",),
     "codebuild": ("codebuild",),
-    "ec2": ("ec2_network", "ec2_routes", "ec2_launch"),
+    "ec2": ("ec2_network", "ec2_routes", "ec2_security", "ec2_launch"),
     "ecr": ("ecr",),
     "eks": ("eks",),
     "iam": ("iam",),
-    "lb": ("elb",),
+    "lb": ("elb", "elb_listeners"),
     "s3": ("s3",),
-    "vpc": ("ec2_network",),
+    "vpc": ("ec2_security",),
 }
 
 

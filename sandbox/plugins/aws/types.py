@@ -11,7 +11,7 @@ import jmespath
 from sandbox.plugins.aws import shapes
 from sandbox.plugins.aws.cloud import CloudError
 from sandbox.plugins.differences import top_level
-from sandbox.plugins.schema import Property, schema
+from sandbox.plugins.schema import schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -341,8 +341,3 @@ def tag_map(tags: Any) -> dict[str, str]:
 def plain_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Leave out the tags that are not the user's: AWS's own and this provider's mark."""
     return {key: value for key, value in tags.items() if key != MARKER and not re.match("aws:", key)}
-
-
-def input_properties(type_: Type) -> dict[str, Property]:
-    """Return the inputs of a type."""
-    return schema(type_.pulumi_type).inputs

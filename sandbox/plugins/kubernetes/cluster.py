@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 FIELD_MANAGER: Final = "pulumi-kubernetes"
 _TIMEOUT_SECONDS: Final = 60.0
+_ATTEMPTS: Final = 3
+_PAUSE_SECONDS: Final = 0.5
 _APPLY: Final = "application/apply-patch+yaml"
 
 
@@ -124,13 +127,19 @@ class Cluster:
         if token := self._token.get():
             headers["Authorization"] = f"Bearer {token}"
         content = None if body is None else json.dumps(body)
-        try:
-            return self._client.request(method, path, params=params, content=content, headers=headers)
-        except httpx.HTTPError as error:
-            words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise UnreachableError(
-                f"the Kubernetes API at {self.kubeconfig.server} does not answer: {words}"
-            ) from error
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._client.request(method, path, params=params, content=content, headers=headers)
+            except httpx.HTTPError as error:
+                # All calls made here can be made again; one that was answered late is not worth another wait.
+                if attempt < _ATTEMPTS - 1 and isinstance(error, (httpx.NetworkError, httpx.ProtocolError)):
+                    time.sleep(_PAUSE_SECONDS)
+                    continue
+                words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                raise UnreachableError(
+                    f"the Kubernetes API at {self.kubeconfig.server} does not answer: {words}"
+                ) from error
+        raise AssertionError("the last attempt returns or raises")
 
     def kind(self, api_version: str, kind: str) -> Kind:
         """Find out how the API serves a kind.

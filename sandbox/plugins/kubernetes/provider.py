@@ -8,13 +8,14 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from sandbox.engine.values import Secret, Unknown, annotate_secrets, equal, has_unknown, reveal
+from sandbox.engine.values import Unknown, annotate_secrets, equal, has_unknown, reveal
 from sandbox.plugins.differences import differences
 from sandbox.plugins.errors import NotReadyError, PluginError
 from sandbox.plugins.host import Difference, Failure, Request
 from sandbox.plugins.kubernetes import kubeconfig, objects
 from sandbox.plugins.kubernetes.cluster import ApiError, Cluster, Kind, UnknownKindError, UnreachableError
 from sandbox.plugins.kubernetes.readiness import CHECKS, Readiness
+from sandbox.plugins.kubernetes.redaction import redacted
 from sandbox.plugins.schema import problems, provider_inputs, truth
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class KubernetesProvider:
         self, error: ApiError, inputs: Properties, kind: Kind, namespace: str, *, partial: bool
     ) -> list[Failure]:
         """Return what of a refusal is the inputs' fault."""
-        words = _redacted(error.message, inputs)
+        words = redacted(error.message, inputs)
         if error.reason == "BadRequest":
             match = _FIELD.search(words)
             field = (match[1] or match[2]) if match else "metadata"
@@ -238,7 +239,7 @@ class KubernetesProvider:
         try:
             return self.cluster.apply(kind, namespace, body)
         except ApiError as error:
-            raise ApiError(error.status, error.reason, _redacted(error.message, request.inputs)) from error
+            raise ApiError(error.status, error.reason, redacted(error.message, request.inputs)) from error
 
     def update(self, request: Request) -> Properties:
         """Apply the object again."""
@@ -294,7 +295,7 @@ class KubernetesProvider:
         deadline: float,
     ) -> None:
         if readiness.failures:
-            first, *rest = (_redacted(reason, request.inputs) for reason in readiness.failures)
+            first, *rest = (redacted(reason, request.inputs) for reason in readiness.failures)
             raise NotReadyError([f"{kind.kind} {id_} cannot become ready: {first}", *rest], id_, result)
         if time.monotonic() > deadline:
             late = f"{kind.kind} {id_} is not ready after {request.timeout_seconds:.0f} s"
@@ -321,7 +322,7 @@ class KubernetesProvider:
         try:
             applied = self.cluster.apply(kind, namespace, body, dry_run=True)
         except ApiError as error:
-            request.say(f"drift cannot be told: {_redacted(str(error), inputs)}")
+            request.say(f"drift cannot be told: {redacted(str(error), inputs)}")
         else:
             inputs = objects.settle(inputs, applied, live)
             objects.settle_text_data(inputs, applied, live)
@@ -389,35 +390,3 @@ def _holding(found: dict[str, Any]) -> str:
         *((found.get("spec") or {}).get("finalizers") or ()),
     ]
     return f"still there, held by {', '.join(finalizers)}" if finalizers else "still there"
-
-
-def _secrets(value: Any) -> list[str]:
-    match value:
-        case Secret():
-            return _texts(value.value)
-        case dict():
-            return [text for item in value.values() for text in _secrets(item)]
-        case list():
-            return [text for item in value for text in _secrets(item)]
-    return []
-
-
-def _texts(value: Any) -> list[str]:
-    match value:
-        case str():
-            return [value]
-        case dict():
-            return [text for item in value.values() for text in _texts(item)]
-        case list():
-            return [text for item in value for text in _texts(item)]
-        case Secret():
-            return _texts(value.value)
-    return []
-
-
-def _redacted(words: str, inputs: Properties) -> str:
-    """Leave secret values out of a message of the server."""
-    for text in _secrets(inputs):
-        if text:
-            words = words.replace(text, "[secret]")
-    return words

@@ -52,3 +52,10 @@ class Ec2Type(Type):
             "arn": context.cloud.arn("ec2", f"{kind}/{id_}", context.region, owner),
             "ownerId": owner,
         }
+
+
+def first(context: Context, operation: str, items: str, **filters: str) -> dict[str, Any]:
+    """Return the first object that a listing gives for filters; {} where there is none."""
+    wanted = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
+    found = context.call("ec2", operation, Filters=wanted)[items]
+    return found[0] if found else {}
