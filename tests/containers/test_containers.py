@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
@@ -58,7 +58,7 @@ class Starter:
     def log(self, container: Container) -> str:
         return container.log_path.read_text()
 
-    def told(self) -> dict[str, dict[str, str]]:
+    def told(self) -> Any:
         return httpx.get(f"http://{self.address}:{self.port}/told", trust_env=False).json()
 
 
@@ -189,6 +189,6 @@ def _child(log: str) -> int:
 
 def _runs(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

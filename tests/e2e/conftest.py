@@ -113,7 +113,7 @@ class Clone:
 def free_block() -> int:
     """Return a loopback block on which no sandbox's clouds listen."""
     while True:
-        block = random.randrange(100, 240)  # noqa: S311  # not a secret
+        block = random.randrange(100, 240)  # not a secret
         with contextlib.suppress(OSError), socket.create_server((f"127.{block}.0.1", 4566)):
             return block
 

@@ -28,7 +28,8 @@ FORCES_REPLACEMENT = ("name", "pin")
 
 
 def plain(struct: struct_pb2.Struct) -> dict[str, Any]:
-    return json_format.MessageToDict(struct)
+    loaded: dict[str, Any] = json_format.MessageToDict(struct)
+    return loaded
 
 
 def open_secret(value: Any) -> Any:

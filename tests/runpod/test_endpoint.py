@@ -70,12 +70,15 @@ def _declare(**options: Any) -> RunpodEndpoint:
 
 
 def _resolve(*outputs: pulumi.Output[Any]) -> list[Any]:
-    @pulumi.runtime.test
     def wait() -> pulumi.Output[list[Any]]:
-        return pulumi.Output.all(*outputs).apply(seen.extend)
+        return pulumi.Output.all(*outputs).apply(keep)
+
+    def keep(values: list[Any]) -> list[Any]:
+        seen.extend(values)
+        return values
 
     seen: list[Any] = []
-    wait()
+    pulumi.runtime.test(wait)()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     return seen
 
 

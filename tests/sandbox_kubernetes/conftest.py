@@ -68,7 +68,8 @@ class Service:
         return self.popen.wait(seconds)
 
     def below(self) -> list[psutil.Process]:
-        return psutil.Process(self.popen.pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(self.popen.pid).children(recursive=True)
+        return found
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,11 @@ def test_a_crashing_container_backs_off_and_says_why(cluster: Cluster) -> None:
     cluster.kubectl("delete", "pod", "crash")
 
 
+def _described(cluster: Cluster, name: str, *parts: str) -> bool:
+    description = cluster.kubectl("describe", "pod", name)
+    return all(part in description for part in parts)
+
+
 def test_reasons_reach_describe(cluster: Cluster) -> None:
     secret = {"secretKeyRef": {"name": "absent", "key": "k"}}
     cluster.apply(
@@ -158,11 +164,7 @@ def test_reasons_reach_describe(cluster: Cluster) -> None:
         ("root", "CreateContainerConfigError", "breaks non-root policy"),
         ("no-program", "CrashLoopBackOff", "not found"),
     ):
-        wait_for(
-            lambda name=name, reason=reason, words=words: all(
-                part in cluster.kubectl("describe", "pod", name) for part in (reason, words)
-            )
-        )
+        wait_for(partial(_described, cluster, name, reason, words))
     cluster.apply(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "absent"}, "stringData": {"k": "v"}}
     )
@@ -217,8 +219,8 @@ def test_deletion_runs_the_hook_drains_and_keeps_to_the_grace(cluster: Cluster, 
         ),
     )
     for name in ("polite", "stubborn"):
-        wait_for(lambda name=name: cluster.ready(name))
-        wait_for(lambda name=name: cluster.kubectl("logs", name))
+        wait_for(partial(cluster.ready, name))
+        wait_for(partial(cluster.kubectl, "logs", name))
     for name, least, most in (("polite", 2.0, 12.0), ("stubborn", 3.0, 8.0)):
         began = time.monotonic()
         cluster.kubectl("delete", "pod", name)
@@ -243,7 +245,7 @@ def test_gpus_are_not_given_twice(cluster: Cluster) -> None:
     cluster.apply(*(pod(name, container=one) for name in names))
     wait_for(lambda: sum(cluster.ready(name) for name in names) == 2)
     ready = [name for name in names if cluster.ready(name)]
-    seen = {wait_for(lambda name=name: ask(cluster, name))["env"]["NVIDIA_VISIBLE_DEVICES"] for name in ready}
+    seen = {wait_for(partial(ask, cluster, name))["env"]["NVIDIA_VISIBLE_DEVICES"] for name in ready}
     assert seen == {"0", "1"}
     (left,) = set(names) - set(ready)
     assert "Insufficient nvidia.com/gpu" in json.dumps(cluster.pod(left)["status"])
