@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +11,6 @@ from tests.infra import graph
 
 if TYPE_CHECKING:
     from tests.plugins.driver import Plugin
-
-
-@functools.cache
-def program(stack: str) -> graph.Graph:
-    return graph.run(stack, preview=False)
 
 
 def plain(value: Any) -> Any:
@@ -31,25 +25,16 @@ def plain(value: Any) -> Any:
     return value
 
 
-def refusals(plugin: Plugin, stack: str) -> dict[str, dict[str, str]]:
-    found = {}
-    for resource in program(stack):
+@pytest.mark.parametrize("stack", graph.STACKS)
+def test_every_resource_is_taken(aws: Plugin, kubernetes: Plugin, stack: str) -> None:
+    refused, checked = {}, set()
+    for resource in graph.run(stack, preview=False):
         inputs = plain(resource.inputs)
-        if resource.type.startswith(f"{plugin.package}:"):
-            found[resource.urn] = plugin.check(resource.type, resource.name, inputs)[1]
-        elif resource.type == f"pulumi:providers:{plugin.package}":
-            found[resource.urn] = plugin.check_config(inputs)
-    assert found
-    return {urn: failures for urn, failures in found.items() if failures}
-
-
-@pytest.mark.parametrize("stack", graph.STACKS)
-def test_aws_takes_every_resource(aws: Plugin, stack: str) -> None:
-    assert refusals(aws, stack) == {}
-
-
-@pytest.mark.parametrize("stack", graph.STACKS)
-def test_kubernetes_takes_every_resource(kubernetes: Plugin, stack: str) -> None:
-    if not any(resource.type.startswith("kubernetes:") for resource in program(stack)):
-        pytest.skip(f"the stack {stack} has nothing on Kubernetes")
-    assert refusals(kubernetes, stack) == {}
+        for plugin in (aws, kubernetes):
+            if resource.type.startswith(f"{plugin.package}:"):
+                refused[resource.urn] = plugin.check(resource.type, resource.name, inputs)[1]
+                checked.add(plugin.package)
+            elif resource.type == f"pulumi:providers:{plugin.package}":
+                refused[resource.urn] = plugin.check_config(inputs)
+    assert {urn: reasons for urn, reasons in refused.items() if reasons} == {}
+    assert "aws" in checked

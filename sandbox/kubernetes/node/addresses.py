@@ -37,23 +37,26 @@ class Reservation:
         self._holder.close()
 
 
-def reserve(network: str) -> Reservation:
+def reserve(network: str, recorded: str | None = None) -> Reservation:
     """Reserve a free address of a network that all nodes of a cluster share.
 
     Args:
         network: the first three octets, as "127.77.2".
+        recorded: the address that the API shows for the pod already: after a restart of the node, clients
+            still hold it. It is taken again if it is free.
 
     Raises:
         NoAddressError: none is free.
     """
-    for octet in range(1, 255):
+    preferred = [to_local(recorded)] if recorded else []
+    for address in (*preferred, *(f"{network}.{octet}" for octet in range(1, 255))):
         holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            holder.bind((f"{network}.{octet}", _RESERVATION_PORT))
+            holder.bind((address, _RESERVATION_PORT))
         except OSError:
             holder.close()
             continue
-        return Reservation(f"{network}.{octet}", holder)
+        return Reservation(address, holder)
     raise NoAddressError(f"no address is free in {network}.0/24")
 
 

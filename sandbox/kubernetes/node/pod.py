@@ -130,7 +130,8 @@ class PodWorker:
                     )
                     self._wait_for_deletion()
                     return False
-                self._address = self._address or reserve(self._node.pod_network)
+                recorded = (self.pod.get("status") or {}).get("podIP")
+                self._address = self._address or reserve(self._node.pod_network, recorded)
                 context = self._context or PodContext(self._node, self.pod, self._directory, self._address)
                 context.gpus = context.gpus or self._node.devices.take(self.pod)
                 self._context = context

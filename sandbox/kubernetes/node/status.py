@@ -53,7 +53,7 @@ def build(
     if init:
         status["initContainerStatuses"] = init
     if address is not None:
-        status |= {"podIP": address.public, "podIPs": [{"ip": address.public}]}
+        status |= {"podIP": address.public, "podIPs": [{"$patch": "replace"}, {"ip": address.public}]}
     if failed is not None:
         status |= {"reason": failed[0], "message": failed[1]}
     return status
