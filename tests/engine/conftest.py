@@ -62,6 +62,8 @@ class Shop:
         plugin.chmod(0o755)
         self.environment = {
             "PROBE_HOME": str(self.objects),
+            # A program changed twice in a second to another of the same size would not be compiled anew.
+            "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)]),
             "PATH": os.pathsep.join(
                 [str(plugin.parent), str(Path(sys.executable).parent), os.environ["PATH"]]

@@ -224,7 +224,10 @@ def test_a_python_without_venv_is_said_with_what_to_install(small: Path, tmp_pat
     (tmp_path / "modules/venv/__main__.py").write_text(
         "print('The virtual environment was not created: ensurepip is not available.')\nraise SystemExit(1)\n"
     )
-    done = _berth(small, PYTHONPATH=str(tmp_path / "modules"))
+    without_uv = os.pathsep.join(
+        folder for folder in os.environ["PATH"].split(os.pathsep) if not (Path(folder) / "uv").exists()
+    )
+    done = _berth(small, PYTHONPATH=str(tmp_path / "modules"), PATH=without_uv)
     assert done.returncode == 1
     assert "cannot make a virtual environment" in done.stderr
     assert "ensurepip is not available" in done.stderr

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pulumi
 import pytest
-from pulumi.runtime import rpc
+from pulumi.runtime import rpc, settings
 
 from infra.runpod.body import problems
 from infra.runpod.endpoint import RunpodEndpoint
@@ -16,6 +17,8 @@ from infra.settings import RunpodSettings
 from tests.runpod.conftest import IMAGE, REPOSITORY_ARN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from infra.serving import ServingSpec
 
 SERVING = cast(
@@ -52,10 +55,15 @@ class _Recorder(pulumi.runtime.Mocks):
 
 
 @pytest.fixture
-def recorder() -> _Recorder:
+def recorder() -> Iterator[_Recorder]:
     made = _Recorder()
+    # A loop of its own: another test may have closed this thread's.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     pulumi.runtime.set_mocks(made, project="berth", stack="test")
-    return made
+    yield made
+    loop.close()
+    settings.reset_options()
 
 
 def _declare(**options: Any) -> RunpodEndpoint:
