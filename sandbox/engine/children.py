@@ -86,4 +86,4 @@ class Child:
             os.killpg(self.popen.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
-        self.popen.wait()
+        self.wait()

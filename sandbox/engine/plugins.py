@@ -110,12 +110,13 @@ class Provider:
     ) -> None:
         self.package = package
         self._busy: list[str] = []
+        self._ended: list[str] = []  # whose call ended last: a line of it may still be on its way
         self._busy_lock = threading.Lock()
         self._child = Child(
             [*_command(package, environment), engine_address],
             cwd=cwd,
             environment=environment,
-            say=lambda line: say(line, list(self._busy)),
+            say=lambda line: say(line, list(self._busy) or self._ended),
         )
         port = self._child.first_line()
         if not port.isdigit():
@@ -144,6 +145,7 @@ class Provider:
         finally:
             with self._busy_lock:
                 self._busy.remove(urn)
+                self._ended = [urn]
 
     def _raise(self, error: Any) -> NoReturn:
         for key, value in error.trailing_metadata() or ():
