@@ -37,13 +37,18 @@ class Endpoint:
     id: str | None = None
 
     def curl(self, model: str) -> str:
-        """Return a command that asks for one chat completion and does not show the key."""
+        """Return a command that asks for one chat completion.
+
+        The key is neither in it nor in the arguments of a process, which others on the machine can list:
+        printf is the shell's own.
+        """
         body = json.dumps(
             {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32}
         )
         return (
-            f'curl {self.url}/chat/completions -H "Authorization: Bearer {self.key_in_shell}"'
-            f" -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+            f'printf "Authorization: Bearer %s" "{self.key_in_shell}" |'
+            f" curl {self.url}/chat/completions -H @- -H 'Content-Type: application/json'"
+            f" -d {shlex.quote(body)}"
         )
 
 

@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
 from sandbox.processes import Process, spawn
 
 if TYPE_CHECKING:
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
 # What `go build` calls etcd's main package, and what everyone else calls the program.
 _RENAMED = {"server": "etcd"}
-_NEEDED_GB = 5.0
+# While it runs; 0.3 GiB remain.
+NEEDED_GIB = 4.7
 _REPORT_INTERVAL_SECONDS = 5.0
+_DOWNLOAD_ATTEMPTS = 5
 _NAMES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 
 
@@ -80,7 +84,19 @@ class _Go:
     _runs: int = field(default=0)
 
     def download(self, report: Callable[[str], None], started: float) -> int:
-        """Download the modules that the programs use; return how many packages they have."""
+        """Download the modules that the programs use; return how many packages they have.
+
+        Go gives up at the first time-out of a name server or proxy; what it has by then stays.
+        """
+        return Retrying(
+            retry=retry_if_exception_type(BuildError),
+            stop=stop_after_attempt(_DOWNLOAD_ATTEMPTS),
+            wait=wait_exponential(min=2, max=30),
+            before_sleep=lambda _: report("downloading Go modules: interrupted, going on shortly"),
+            reraise=True,
+        )(self._download, report, started)
+
+    def _download(self, report: Callable[[str], None], started: float) -> int:
         count, packages, said = 0, 0, started
         for line in self._run("list", "-deps", "-f", "package {{.ImportPath}}", "tool"):
             if line.startswith("go: downloading "):
@@ -157,14 +173,14 @@ def _follow(process: Process) -> Iterator[str]:
 
 
 def _check_space(work: Path, report: Callable[[str], None]) -> None:
-    free = shutil.disk_usage(work).free / 1e9
-    if free < _NEEDED_GB:
+    free_gib = shutil.disk_usage(work).free / 2**30
+    if free_gib < NEEDED_GIB:
         raise BuildError(
-            f"the build of Kubernetes needs {_NEEDED_GB:.0f} GB in {work}, where {free:.1f} GB are free; set "
-            "BERTH_CACHE_DIR to a folder with more room"
+            f"the build of Kubernetes needs {NEEDED_GIB} GiB in {work}, where {free_gib:.1f} GiB are free; "
+            "set BERTH_CACHE_DIR to a folder with more room"
         )
     report(
-        f"the build needs up to {_NEEDED_GB:.0f} GB of disk while it runs and leaves 0.3 GB; it takes minutes"
+        f"the build needs up to {NEEDED_GIB} GiB of disk while it runs and leaves 0.3 GiB; it takes minutes"
     )
 
 

@@ -117,8 +117,8 @@ def test_other_stacks_are_the_pulumi_cli_in_the_projects_folder(project: Project
         "stack output --stack dev --json --show-secrets",
     ]
     assert f"curl {server.url}/v1/chat/completions" in said
-    assert '"Authorization: Bearer $(./berth output --stack dev api_key --show-secrets)"' in said
-    assert '"Authorization: Bearer $RUNPOD_API_KEY"' in said
+    assert 'printf "Authorization: Bearer %s" "$(./berth output --stack dev api_key --show-secrets)"' in said
+    assert 'printf "Authorization: Bearer %s" "$RUNPOD_API_KEY"' in said
     assert "right-key" not in said
 
 
