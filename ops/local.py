@@ -124,10 +124,12 @@ def prepare(settings: Settings, *, targets: Iterable[str], quiet: bool = False) 
     """
     missing = _missing(targets)
     if missing and not quiet:
-        free_gib = shutil.disk_usage(PROJECT_FOLDER).free / 2**30
+        cache.directory().mkdir(parents=True, exist_ok=True)
+        free_gib = shutil.disk_usage(cache.directory()).free / 2**30
         console.say(
             f"First use on this machine: {' and '.join(missing)} are made ready in {cache.directory()}, once."
-            f" {free_gib:.0f} GiB of disk are free."
+            f" It takes up to {clouds.needed_gib(targets):.1f} GiB of disk while it is made, of which"
+            f" {free_gib:.0f} GiB are free."
         )
     if missing:
         _pass_pip_settings_on_to_uv()

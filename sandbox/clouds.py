@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 import psutil
 from filelock import FileLock
 
+from sandbox import cache, vllm
 from sandbox import model as models
-from sandbox import vllm
 from sandbox.kubernetes import binaries
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def folder(project: Path) -> Path:
 def credentials(project: Path) -> dict[str, str]:
     """Return the keys that open this project's sandbox, made on first use and kept for their owner's eyes."""
     path = folder(project) / "credentials.json"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             keys = {
@@ -146,12 +146,30 @@ def prepare(targets: Iterable[str], model: str, revision: str, report: Callable[
     }
     if "eks" in targets:
         parts["kubernetes"] = binaries.ensure
+    _refuse_small_disk(needed_gib(targets))
     with ThreadPoolExecutor(len(parts)) as pool:
         futures = {name: pool.submit(part, partial(report, name)) for name, part in parts.items()}
     for name, future in futures.items():
         error = future.exception()
         if error is not None:
             raise CloudError(f"{name} cannot be made ready: {error}") from error
+
+
+def needed_gib(targets: Iterable[str]) -> float:
+    """Return the disk space in GiB that `prepare` may use at once in the cache; 0 when all is there."""
+    return vllm.needed_gib() + (binaries.needed_gib() if "eks" in targets else 0.0)
+
+
+def _refuse_small_disk(needed: float) -> None:
+    """Refuse before the parts, which know only of themselves, fill the disk together."""
+    home = cache.directory()
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free / 2**30
+    if free < needed:
+        raise CloudError(
+            f"{needed:.1f} GiB of disk are needed in {home}, where {free:.1f} GiB are free: make room, or "
+            "set BERTH_CACHE_DIR to a folder with more"
+        )
 
 
 def _prepare_vllm(model: str, revision: str, report: Callable[[str], None]) -> Path:

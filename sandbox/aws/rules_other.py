@@ -128,6 +128,62 @@ def _interfaces_change_groups(elb: Any, _: Any, arn: str, sec_groups: list[str])
         interface._group_set = groups  # noqa: SLF001  # moto has no other way to it
 
 
+@before(ELBV2Response, "create_listener")
+def _groups_of_listener_are_free(request: Any) -> None:
+    params = request._get_params()  # noqa: SLF001
+    _refuse_shared_groups(request.elbv2_backend, params["LoadBalancerArn"], params.get("DefaultActions", []))
+
+
+@before(ELBV2Response, "modify_listener")
+def _groups_of_changed_listener_are_free(request: Any) -> None:
+    params = request._get_params()  # noqa: SLF001
+    _refuse_shared_groups(request.elbv2_backend, params["ListenerArn"], params.get("DefaultActions", []))
+
+
+@before(ELBV2Response, "create_rule")
+def _groups_of_rule_are_free(request: Any) -> None:
+    params = request._get_params()  # noqa: SLF001
+    _refuse_shared_groups(request.elbv2_backend, params["ListenerArn"], params.get("Actions", []))
+
+
+@before(ELBV2Response, "modify_rule")
+def _groups_of_changed_rule_are_free(request: Any) -> None:
+    params = request._get_params()  # noqa: SLF001
+    _refuse_shared_groups(request.elbv2_backend, params["RuleArn"], params.get("Actions", []))
+
+
+def _refuse_shared_groups(elb: Any, arn: str, actions: list[dict[str, Any]]) -> None:
+    """Refuse actions that forward to a target group which another load balancer forwards to.
+
+    Args:
+        elb: moto's backend.
+        arn: of the load balancer, or of its listener or rule, whose ARNs begin like its own.
+        actions: what is to be done with requests.
+
+    Raises:
+        AwsError: a target group belongs to another load balancer.
+    """
+    prefix, _, path = arn.rpartition(":")
+    own = f"{prefix}:loadbalancer/{'/'.join(path.split('/')[1:4])}"
+    taken = {
+        group
+        for balancer in elb.load_balancers.values()
+        if balancer.arn != own
+        for listener in balancer.listeners.values()
+        for rule in listener.rules.values()
+        for action in rule.actions
+        for group in elb._get_target_group_arns_from(action.data)  # noqa: SLF001
+    }
+    wanted = [group for action in actions for group in elb._get_target_group_arns_from(action)]  # noqa: SLF001
+    shared = [group for group in dict.fromkeys(wanted) if group in taken]
+    if shared:
+        raise AwsError(
+            "TargetGroupAssociationLimit",
+            "The following target groups cannot be associated with more than one load balancer: "
+            f"{', '.join(shared)}",
+        )
+
+
 def _launch(group: Any, count_needed: int, propagated_tags: dict[str, str]) -> None:
     """Launch instances as Auto Scaling does: from the right template version, spread over the subnets."""
     tags = {**propagated_tags, "aws:autoscaling:groupName": group.name, **group.instance_tags}

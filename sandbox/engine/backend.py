@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import shutil
 import socket
 import time
 import uuid
@@ -71,7 +70,7 @@ class Backend:
             if not self._saved_before:
                 self._ensure_layout()
                 if self.path.exists():
-                    shutil.copy2(self.path, self.path.with_name(self.path.name + ".bak"))
+                    _write_atomically(self.path.with_name(self.path.name + ".bak"), self.path.read_text())
                 self._saved_before = True
             _write_atomically(self.path, text)
             # The CLI keeps a checksum beside the file, which would no longer be true.
@@ -83,7 +82,7 @@ class Backend:
             ) from error
 
     def _ensure_layout(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(self.path.parent)
         meta = self._home / "meta.yaml"
         if not meta.exists():
             _write_atomically(meta, "version: 1\n")
@@ -91,11 +90,11 @@ class Backend:
     def record_history(self, update: dict[str, Any]) -> None:
         """Add what was done to the history that `pulumi stack history` shows."""
         folder = self._home / "history" / self._project / self._stack
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_private(folder)
         prefix = f"{self._stack}-{time.time_ns()}"
         _write_atomically(folder / f"{prefix}.history.json", json.dumps(update))
         if self.path.exists():
-            shutil.copyfile(self.path, folder / f"{prefix}.checkpoint.json")
+            _write_atomically(folder / f"{prefix}.checkpoint.json", self.path.read_text())
 
     @contextmanager
     def lock(self, say: Callable[[str], None]) -> Iterator[None]:
@@ -116,7 +115,7 @@ class Backend:
             "timestamp": now(),
         }
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_private(folder)
             self._ensure_layout()
             # The CLI writes first and looks for others afterwards, and two may so refuse each other. Among
             # engines this guard makes looking and writing one step.
@@ -174,10 +173,21 @@ def _is_dead(lock: dict[str, Any]) -> bool:
         return False
 
 
+def _make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner only.
+
+    The passphrase of the stack `local` is public, so that its state must not be readable by others.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+
+
 def _write_atomically(path: Path, text: str) -> None:
+    """Write a file for its owner only: it is there whole, or as it was before."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

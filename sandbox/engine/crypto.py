@@ -72,11 +72,3 @@ class Crypter:
             ) from error
         self._known[plaintext] = ciphertext
         return plaintext
-
-
-def new_salt(passphrase: str) -> str:
-    """Make the `encryptionsalt` of a new stack file."""
-    salt = secrets.token_bytes(8)
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    check = AESGCM(_key(passphrase, salt)).encrypt(nonce, _CHECK_WORD.encode(), None)
-    return f"v1:{b64encode(salt).decode()}:v1:{b64encode(nonce).decode()}:{b64encode(check).decode()}"

@@ -329,7 +329,8 @@ class Deployment:
         """Finish the creations that were interrupted, so that nothing made is forgotten.
 
         `Create` is called again with the inputs that were recorded; providers adopt what the interrupted call
-        left. Where that fails it is said, and tried again by the next run.
+        left. What exists but does not become ready is recorded as such, like by any other creation. Where the
+        call fails altogether it is said, and tried again by the next run.
         """
         for operation in list(self._journal.interrupted):
             resource = operation.resource
@@ -342,6 +343,9 @@ class Deployment:
             try:
                 self._planner.ensure_provider(resource)
                 created = self._registry.get(resource.provider).create(resource, preview=False)
+            except InitializationError as error:
+                created, resource.init_errors = (error.id, error.outputs), error.reasons
+                self._observer.message("warning", str(error), resource.urn)
             except EngineError as error:
                 text = f"its creation was interrupted and cannot be finished: {error}"
                 self._observer.message("warning", text, resource.urn)

@@ -42,6 +42,14 @@ def directory() -> Path:
     return cache.directory() / f"kubernetes-{version()}"
 
 
+def needed_gib() -> float:
+    """Return the disk space in GiB that `ensure` may need in the cache: 0 when the programs are there.
+
+    It is what a build needs: whether a release can be downloaded instead is only known by trying.
+    """
+    return 0.0 if directory().exists() else source.NEEDED_GIB
+
+
 def ensure(report: Callable[[str], None]) -> Path:
     """Make sure that the programs are in the cache; return their folder.
 

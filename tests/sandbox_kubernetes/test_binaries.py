@@ -108,11 +108,26 @@ def test_a_build_leaves_the_programs_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in target.iterdir()) == ["etcd", "kubectl"]
     said = subprocess.run([target / "etcd"], capture_output=True, text=True, check=True).stderr
     assert said == "server\n"
-    assert "GB of disk" in lines[0]
+    assert "GiB of disk" in lines[0]
 
     (module / "server" / "main.go").write_text("package main\nfunc main() { absent() }\n")
     with pytest.raises(source.BuildError, match="undefined: absent"):
         source.build(module, tmp_path / "other", "v1.2.3", lines.append)
+
+
+def test_disk_is_needed_until_the_programs_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERTH_CACHE_DIR", str(tmp_path))
+    assert binaries.needed_gib() == source.NEEDED_GIB
+    binaries.directory().mkdir(parents=True)
+    assert binaries.needed_gib() == 0
+
+
+def test_a_build_on_a_small_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "NEEDED_GIB", 1e6)
+    with pytest.raises(
+        source.BuildError, match=r"needs 1000000\.0 GiB in .* GiB are free; set BERTH_CACHE_DIR"
+    ):
+        source.build(tmp_path, tmp_path / "target", "v1.2.3", print)
 
 
 def test_the_programs_are_made_available() -> None:

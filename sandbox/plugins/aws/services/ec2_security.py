@@ -74,7 +74,6 @@ class _Rule(Ec2Type):
     )
     listed_id = "SecurityGroupRules[].SecurityGroupRuleId"
     resource_type = "security-group-rule"
-    is_egress: bool
     exclusive = True
     extra = frozenset(
         {
