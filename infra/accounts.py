@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pulumi
 import pulumi_aws as aws
@@ -39,7 +41,11 @@ class Accounts:
 
 
 def accounts(settings: Settings, names: Names) -> Accounts:
-    """Return the providers of a stack. Credentials are those of the environment, and in no stack file."""
+    """Return the providers of a stack. Credentials are those of the environment, and in no stack file.
+
+    Raises:
+        pulumi.RunError: the stack has a sandbox, and the environment is not the sandbox's.
+    """
     if settings.sandbox is None:
         provider = aws.Provider(
             "aws",
@@ -48,6 +54,7 @@ def accounts(settings: Settings, names: Names) -> Accounts:
             default_tags={"tags": names.tags},
         )
         return Accounts(provider, settings.aws.region, None, _RUNPOD_URL, ())
+    _refuse_another_environment()
     sandbox = Sandbox(
         "sandbox",
         block=settings.sandbox.loopback_block,
@@ -68,3 +75,17 @@ def accounts(settings: Settings, names: Names) -> Accounts:
         opts=pulumi.ResourceOptions(depends_on=[sandbox]),
     )
     return Accounts(provider, settings.aws.region, sandbox.aws_endpoint, sandbox.runpod_url, (sandbox,))
+
+
+def _refuse_another_environment() -> None:
+    """Refuse keys that may be of a paid account: this stack's state would hold them, and all can read it."""
+    address = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
+    try:
+        is_sandbox = address.scheme == "http" and ipaddress.ip_address(address.hostname or "").is_loopback
+    except ValueError:
+        is_sandbox = False
+    if not is_sandbox:
+        raise pulumi.RunError(
+            "the environment's AWS credentials are not the sandbox's, as AWS_ENDPOINT_URL is not an address "
+            'http://127...: run `eval "$(./berth env --stack local)"` first, or use ./berth'
+        )

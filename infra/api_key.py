@@ -34,6 +34,8 @@ class ApiKey(Resource, module="credentials", name="ApiKey"):
     """A generated API key, `key`, a secret.
 
     To replace it: `pulumi up --replace <its URN>`.
+
+    It has no component above it: a parent is part of the URN, and another URN is another key.
     """
 
     key: pulumi.Output[str]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _TAG_LENGTH = 16
 _LOG_RETENTION_DAYS = 30
+_QUEUE_MINUTES = 30  # CodeBuild's default is 8 hours, and `up` waits
+_MARGIN_MINUTES = 5  # CodeBuild's own end of a build comes first: it says more
 _BUILDER = "aws/codebuild/amazonlinux-x86_64-standard:5.0"
 _BUILDSPEC = """\
 version: 0.2
@@ -124,12 +126,14 @@ class Image(pulumi.ComponentResource):
             opts=child(self),
         )
         tag = bundle.sha256[:_TAG_LENGTH]
+        wait_minutes = _QUEUE_MINUTES + settings.build_timeout_minutes + _MARGIN_MINUTES
         project = aws.codebuild.Project(
             f"{name}-project",
             name=names.base,
             description="Builds the image of the model server.",
             service_role=role.arn,
             build_timeout=settings.build_timeout_minutes,
+            queued_timeout=_QUEUE_MINUTES,
             artifacts={"type": "NO_ARTIFACTS"},
             source={
                 "type": "S3",
@@ -156,7 +160,8 @@ class Image(pulumi.ComponentResource):
             tag=tag,
             region=region,
             endpoint=endpoint,
-            opts=child(self, after=[project, source, rights], minutes=settings.build_timeout_minutes + 10),
+            timeout_minutes=wait_minutes,
+            opts=child(self, after=[project, source, rights], minutes=wait_minutes + _MARGIN_MINUTES),
         )
         self.reference = pulumi.Output.concat(registry.repository.repository_url, "@", build.digest)
         self.register_outputs({"reference": self.reference})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 2.0
 _LOG_LINES = 30
 _INPUTS = ("project", "repository", "tag", "region", "endpoint")
+"""What makes an image another one; how long its build may take does not."""
 TAG_VARIABLE = "IMAGE_TAG"
 """The variable of a build that holds the tag it is to push."""
 
@@ -62,11 +63,11 @@ class ImageBuildProvider(ResourceProvider):
         ecr = _client("ecr", props)
         digest = _digest(ecr, props["repository"], props["tag"])
         if digest is None:
-            _build(_client("codebuild", props), _client("logs", props), props["project"], props["tag"])
+            _build(_client("codebuild", props), _client("logs", props), props)
             digest = _digest(ecr, props["repository"], props["tag"])
         if digest is None:
             raise ImageBuildError(f"the build succeeded, but pushed no {props['repository']}:{props['tag']}")
-        return {**{key: props.get(key) for key in _INPUTS}, "digest": digest}
+        return {**{key: props.get(key) for key in (*_INPUTS, "timeout_minutes")}, "digest": digest}
 
 
 def _client(service: str, props: dict[str, Any]) -> Any:
@@ -86,13 +87,20 @@ def _digest(ecr: Any, repository: str, tag: str) -> str | None:
     return digest
 
 
-def _build(codebuild: Any, logs: Any, project: str, tag: str) -> None:
+def _build(codebuild: Any, logs: Any, props: dict[str, Any]) -> None:
+    project, tag, minutes = props["project"], props["tag"], int(props["timeout_minutes"])
+    deadline = time.monotonic() + 60 * minutes
     build = _running(codebuild, project, tag) or codebuild.start_build(projectName=project)["build"]
     phase = None
     while build["buildStatus"] == "IN_PROGRESS":
         if build.get("currentPhase") != phase:
             phase = build.get("currentPhase")
             print(f"build {build['id']}: {phase}")
+        if time.monotonic() >= deadline:
+            raise ImageBuildError(
+                f"build {build['id']} is still in phase {phase} after {minutes} minutes, when CodeBuild "
+                "should have ended it: stop it there; while it runs, the next deployment waits for it"
+            )
         time.sleep(_POLL_SECONDS)
         build = codebuild.batch_get_builds(ids=[build["id"]])["builds"][0]
     if build["buildStatus"] != "SUCCEEDED":
@@ -137,6 +145,7 @@ class ImageBuild(Resource, module="image", name="Build"):
         tag: the content tag.
         region: AWS's region of both.
         endpoint: another endpoint of AWS's API; None for AWS itself.
+        timeout_minutes: how long to wait for a build, its time in the queue included.
     """
 
     digest: pulumi.Output[str]
@@ -150,6 +159,7 @@ class ImageBuild(Resource, module="image", name="Build"):
         tag: str,
         region: pulumi.Input[str],
         endpoint: pulumi.Input[str] | None,
+        timeout_minutes: int,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__(
@@ -161,6 +171,7 @@ class ImageBuild(Resource, module="image", name="Build"):
                 "tag": tag,
                 "region": region,
                 "endpoint": endpoint,
+                "timeout_minutes": timeout_minutes,
                 "digest": None,
             },
             opts,

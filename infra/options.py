@@ -16,6 +16,7 @@ def child(
     after: Sequence[pulumi.Resource] = (),
     minutes: int | None = None,
     delete_before_replace: bool | None = None,
+    protect: bool = False,
 ) -> pulumi.ResourceOptions:
     """Return the options of a component's child, which takes its provider from the component.
 
@@ -24,6 +25,7 @@ def child(
         after: what must be there before the child, and may go only when the child is gone.
         minutes: how long it may take to create, change or delete it; None where nothing waits.
         delete_before_replace: its name is fixed, so its successor cannot stand beside it.
+        protect: the engine refuses to delete or replace it, and every `destroy` before its first step.
     """
     wait = None if minutes is None else f"{minutes}m"
     return pulumi.ResourceOptions(
@@ -31,6 +33,7 @@ def child(
         depends_on=list(after),
         custom_timeouts=None if wait is None else pulumi.CustomTimeouts(wait, wait, wait),
         delete_before_replace=delete_before_replace,
+        protect=protect or None,
     )
 
 

@@ -44,7 +44,7 @@ class SandboxProvider(ResourceProvider):
         return DiffResult(
             changes=bool(changed) or bool(clouds.dead(_PROJECT)),
             replaces=["block"] if "block" in changed else [],
-            stables=[] if changed else ["aws_endpoint", "runpod_url", "region"],
+            stables=[] if changed else ["aws_endpoint", "runpod_url"],
             delete_before_replace=True,
         )
 
@@ -77,7 +77,6 @@ class SandboxProvider(ResourceProvider):
             **{key: props.get(key) for key in _INPUTS},
             "aws_endpoint": endpoints.aws,
             "runpod_url": endpoints.runpod,
-            "region": clouds.REGION,
         }
 
 
@@ -94,7 +93,6 @@ class Sandbox(Resource, module="sandbox", name="Clouds"):
 
     aws_endpoint: pulumi.Output[str]
     runpod_url: pulumi.Output[str]
-    region: pulumi.Output[str]
 
     def __init__(
         self,
@@ -116,7 +114,6 @@ class Sandbox(Resource, module="sandbox", name="Clouds"):
                 "revision": revision,
                 "aws_endpoint": None,
                 "runpod_url": None,
-                "region": None,
             },
             pulumi.ResourceOptions.merge(
                 pulumi.ResourceOptions(

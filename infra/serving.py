@@ -19,7 +19,10 @@ HEALTH_PATH = "/health"
 PLATFORM_HEALTH_PATH = "/ping"
 """Where the image answers on its health port: 204 while the model loads, 200 then."""
 
-_KEEP_ALIVE_SECONDS = 75  # vLLM's 5 s are less than a load balancer keeps a connection: 502 now and then
+# vLLM's 5 s are less than a load balancer keeps an idle connection: it would send a request into one that the
+# server just closed, and answer 502. The server is to be the one that waits longer.
+_KEEP_ALIVE_SECONDS = 75
+_KEEP_ALIVE_MARGIN_SECONDS = 15
 _SHM_GIB = 2  # the container default of 64 MiB is too little for NCCL and the engine's messages
 _SHM_GIB_PARALLEL = 16
 
@@ -92,7 +95,7 @@ def spec(settings: Settings) -> ServingSpec:
         environment=MappingProxyType(
             {
                 "PORT": str(PORT),
-                "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_KEEP_ALIVE_SECONDS),
+                "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_keep_alive_seconds(settings)),
                 "VLLM_ENGINE_READY_TIMEOUT_S": str(serving.startup_timeout_seconds),
                 **dict(sorted(serving.environment.items())),
             }
@@ -109,6 +112,13 @@ def spec(settings: Settings) -> ServingSpec:
         shutdown_timeout_seconds=shutdown,
         termination_grace_seconds=serving.drain_seconds,
     )
+
+
+def _keep_alive_seconds(settings: Settings) -> int:
+    if "eks" not in settings.targets:
+        return _KEEP_ALIVE_SECONDS
+    idle_seconds = settings.require_eks().load_balancer.idle_timeout_seconds
+    return max(_KEEP_ALIVE_SECONDS, idle_seconds + _KEEP_ALIVE_MARGIN_SECONDS)
 
 
 def _drain(budget_seconds: int) -> tuple[int, int]:

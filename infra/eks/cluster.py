@@ -92,12 +92,23 @@ class Cluster(pulumi.ComponentResource):
             upgrade_policy={"support_type": "STANDARD"},
             enabled_cluster_log_types=sorted(settings.control_plane_logs),
             deletion_protection=settings.deletion_protection,
-            opts=child(self, after=[*attachments, logs, *network.routes], minutes=_CLUSTER_MINUTES),
+            opts=child(
+                self,
+                after=[*attachments, logs, *network.routes],
+                minutes=_CLUSTER_MINUTES,
+                # AWS would refuse too, but only after everything in the cluster is gone.
+                protect=settings.deletion_protection,
+            ),
         )
         self.security_group_id = self.cluster.vpc_config.cluster_security_group_id
-        deployer = self._admit(f"{name}-deployer", deployer_arn)
-        for arn in settings.admin_principal_arns:
-            self._admit(f"{name}-admin-{arn.rpartition(':')[2]}", arn)
+        admins = settings.admin_principal_arns
+        deployer = self._admit(
+            f"{name}-deployer",
+            pulumi.Output.from_input(deployer_arn).apply(lambda arn: _not_among(arn, admins)),
+        )
+        for arn in admins:
+            account_and_name = arn.removeprefix("arn:aws:iam::").replace(":", "-")
+            self._admit(f"{name}-admin-{account_and_name}", arn)
         self.kubeconfig = pulumi.Output.secret(
             pulumi.Output.json_dumps(
                 _kubeconfig(
@@ -134,6 +145,15 @@ class Cluster(pulumi.ComponentResource):
             access_scope={"type": "cluster"},
             opts=child(self, after=[entry], minutes=20, delete_before_replace=True),
         )
+
+
+def _not_among(deployer_arn: str, admin_arns: tuple[str, ...]) -> str:
+    if deployer_arn in admin_arns:
+        raise pulumi.RunError(
+            f"berth:eks.admin_principal_arns has {deployer_arn}, which deploys and so gets in anyway: take "
+            "it out of the list"
+        )
+    return deployer_arn
 
 
 def _kubeconfig(

@@ -103,11 +103,17 @@ class LoadBalancer(pulumi.ComponentResource):
             idle_timeout=load_balancer.idle_timeout_seconds,
             drop_invalid_header_fields=True,
             enable_deletion_protection=settings.deletion_protection,
-            opts=child(self, after=[*network.routes, *rules], minutes=_MINUTES),
+            opts=child(
+                self,
+                after=[*network.routes, *rules],
+                minutes=_MINUTES,
+                protect=settings.deletion_protection,
+            ),
         )
         targets = aws.lb.TargetGroup(
             f"{name}-targets",
-            name=names.of_version("model", [node_port], naming.LOAD_BALANCER_LENGTH),
+            # A target group serves one load balancer: another one comes with a group of its own.
+            name=names.of_version("model", [node_port, load_balancer.internal], naming.LOAD_BALANCER_LENGTH),
             vpc_id=network.vpc.id,
             target_type="instance",
             protocol="HTTP",

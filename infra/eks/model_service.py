@@ -104,7 +104,7 @@ class ModelService(pulumi.ComponentResource):
                 },
             },
             # One replica after the other, at worst.
-            opts=child(self, minutes=math.ceil(rollout_seconds * max(settings.replicas, 1) / 60) + 5),
+            opts=child(self, minutes=math.ceil(rollout_seconds * settings.replicas / 60) + 5),
         )
         self.service = kubernetes.core.v1.Service(
             f"{name}-service",

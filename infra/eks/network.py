@@ -9,6 +9,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.options import child
+from infra.settings.sections import SUBNET_PREFIX
 
 if TYPE_CHECKING:
     from infra.naming import Names
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 # Zones that cannot host an EKS control plane; source: EKS user guide, "View network requirements".
 _ZONES_WITHOUT_CONTROL_PLANE = ("use1-az3", "usw1-az2", "cac1-az3")
-_SUBNET_PREFIX = 22  # 1019 addresses: every pod has one
 _DELETE_MINUTES = 20  # AWS lets go of network interfaces in its own time
 
 
@@ -71,7 +71,7 @@ class Network(pulumi.ComponentResource):
             filters=[{"name": "opt-in-status", "values": ["opt-in-not-required"]}],
             opts=pulumi.InvokeOutputOptions(parent=self, provider=provider),
         ).names.apply(lambda found: _enough(found, settings.zones))
-        blocks = list(ipaddress.IPv4Network(settings.vpc_cidr).subnets(new_prefix=_SUBNET_PREFIX))
+        blocks = list(ipaddress.IPv4Network(settings.vpc_cidr).subnets(new_prefix=SUBNET_PREFIX))
         public_blocks, private_blocks = blocks[: settings.zones], blocks[settings.zones :]
 
         public_table = self._table("public")

@@ -67,6 +67,7 @@ class Nodes(pulumi.ComponentResource):
     ) -> None:
         super().__init__("berth:eks:Nodes", name, None, opts)
         self._name, self._names, self._cluster, self._network = name, names, cluster, network
+        self._version = settings.kubernetes_version
         self._role, attachments = iam.role(
             self,
             f"{name}-role",
@@ -112,6 +113,8 @@ class Nodes(pulumi.ComponentResource):
             cluster_name=self._cluster.cluster.name,
             node_group_name=self._names.of_version(what, facts, _NODE_GROUP_NAME_LENGTH),
             node_role_arn=self._role.arn,
+            # Left out, it would stay what it was when the group was made, however the cluster is upgraded.
+            version=self._version,
             subnet_ids=[subnet.id for subnet in self._network.node_subnets],
             ami_type=ami_type,
             capacity_type=capacity_type,
@@ -144,7 +147,7 @@ class Nodes(pulumi.ComponentResource):
             update_default_version=True,
             block_device_mappings=[
                 {
-                    "device_name": "/dev/xvdb",  # Bottlerocket itself is on /dev/xvda
+                    "device_name": "/dev/xvdb",  # Bottlerocket itself, which is read only, is on /dev/xvda
                     "ebs": {
                         "volume_type": "gp3",
                         "volume_size": disk_gib,
@@ -152,7 +155,7 @@ class Nodes(pulumi.ComponentResource):
                         "encrypted": "true",
                         "delete_on_termination": "true",
                     },
-                }
+                },
             ],
             # No pod can ask for the machine's own rights.
             metadata_options={

@@ -45,6 +45,7 @@ OWNED_ARGUMENTS = {
     "--enforce-eager": "serving.enforce_eager",
     "--shutdown-timeout": "serving.drain_seconds",
     "--api-key": "the secret apiKey",
+    "--hf-token": "the secret hubToken",
     "--host": "the image",
     "--port": "the image",
     "--disable-access-log-for-endpoints": "the shared definition",
@@ -52,11 +53,15 @@ OWNED_ARGUMENTS = {
 OWNED_VARIABLES = {
     "VLLM_API_KEY": "the secret apiKey",
     "HF_TOKEN": "the secret hubToken",
+    "HUGGING_FACE_HUB_TOKEN": "the secret hubToken",
     "PORT": "the image",
     "PORT_HEALTH": "the image",
+    "HEALTH_CHECK_PATH": "the image",
+    "RUNPOD_INIT_TIMEOUT": "serving.startup_timeout_seconds",
     "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "the shared definition",
     "VLLM_ENGINE_READY_TIMEOUT_S": "serving.startup_timeout_seconds",
 }
+_OWNED_PREFIX = "BERTH_"  # what the image's entrypoint reads, and the mark of who made an endpoint
 
 
 def within(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -94,7 +99,7 @@ def _owned(serving: ServingSettings) -> Iterator[tuple[str, str]]:
         if owner is not None:
             yield "serving.extra_args", f" has {argument.partition('=')[0]}, which {owner} decides"
     for name in serving.environment:
-        owner = OWNED_VARIABLES.get(name)
+        owner = OWNED_VARIABLES.get(name) or ("the image" if name.startswith(_OWNED_PREFIX) else None)
         if owner is not None:
             yield f"serving.environment.{name}", f": {owner} decides it"
 
@@ -110,17 +115,24 @@ def _eks(model: ModelSettings, serving: ServingSettings, eks: EksSettings) -> It
             f" = {parallel} is more than the GPUs of a node: eks.gpu_nodes.instance_types have {fewest}",
         )
         return
-    room = nodes.max * (fewest // parallel)
+    # Nothing adds machines by itself, so those that `max` would still allow hold nothing.
+    room = nodes.desired * (fewest // parallel)
     if eks.replicas > room:
         yield (
             "eks.replicas",
             (
-                f" = {eks.replicas} is more than fit: eks.gpu_nodes.max = {nodes.max} nodes of {fewest} GPUs "
-                f"hold {room} with tensor_parallel_size {parallel}"
+                f" = {eks.replicas} is more than fit: eks.gpu_nodes.desired = {nodes.desired} nodes of "
+                f"{fewest} GPUs hold {room} with tensor_parallel_size {parallel}"
             ),
         )
     if eks.surge and eks.replicas + 1 > room:
-        yield "eks.surge", f": needs room for one more than eks.replicas, and {room} fit"
+        yield (
+            "eks.surge",
+            (
+                f": needs room for one more than eks.replicas = {eks.replicas}, and {room} fit on "
+                f"eks.gpu_nodes.desired = {nodes.desired} nodes"
+            ),
+        )
     if nodes.capacity_type == "SPOT" and serving.drain_seconds > SPOT_DRAIN_LIMIT_SECONDS:
         yield (
             "serving.drain_seconds",

@@ -33,7 +33,8 @@ PROJECT = "berth"
 """The Pulumi project, which is the namespace of the settings too."""
 
 LOCAL_STACK = "local"
-_SECRETS = ("apiKey", "hubToken")
+_SECRETS = ("apiKey", "hubToken", "runpodApiKey")
+_LOCAL_REGION = "us-east-1"
 _SECTIONS: dict[str, type[Section]] = {
     "model": ModelSettings,
     "serving": ServingSettings,
@@ -51,7 +52,8 @@ class Settings:
     """What one stack deploys and where.
 
     A section of a platform that is not among the targets may still be there: it waits for its turn.
-    Secrets (`berth:apiKey`, `berth:hubToken`) are no part of it; the program takes them from Pulumi.
+    Secrets (`berth:apiKey`, `berth:hubToken`, `berth:runpodApiKey`) are no part of it: the program and its
+    providers take them from Pulumi.
     """
 
     stack: str
@@ -166,6 +168,12 @@ def _settings(config: Mapping[str, object], file: str, found: list[str]) -> Sett
         sections[key] = _section(key, section, values.get(key, {}), file, found)
     if "sandbox" in values and stack != LOCAL_STACK:
         found.append(f"{file}: {PROJECT}:sandbox: only the stack {LOCAL_STACK} has a sandbox")
+    aws = sections.get("aws")
+    if stack == LOCAL_STACK and aws is not None and aws.region != _LOCAL_REGION:
+        found.append(
+            f"{file}: {PROJECT}:aws.region = {problems.show(aws.region)}: must be {_LOCAL_REGION} in the "
+            f"stack {LOCAL_STACK}: the sandbox's clouds and their credentials are of that region alone"
+        )
     if all(sections.get(key) is not None for key in ("model", "serving", "aws")):
         found += [
             f"{file}: {PROJECT}:{key}{reason}"

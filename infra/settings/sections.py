@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import ipaddress
+from collections import Counter
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -15,6 +17,7 @@ from infra.settings.vocabulary import (
     Count,
     CudaVersion,
     DiskGib,
+    DrainSeconds,
     Environment,
     Flag,
     Fraction,
@@ -53,6 +56,25 @@ Quantization = Literal[
     "torchao",
 ]
 LogType = Literal["api", "audit", "authenticator", "controllerManager", "scheduler"]
+# RunPod's pools of GPUs; source: RunPod's documentation, "GPU types".
+GpuPool = Literal[
+    "AMPERE_16",
+    "AMPERE_24",
+    "ADA_24",
+    "ADA_32_PRO",
+    "AMPERE_48",
+    "ADA_48_PRO",
+    "AMPERE_80",
+    "ADA_80_PRO",
+    "HOPPER_141",
+    "BLACKWELL_96",
+    "BLACKWELL_180",
+]
+
+SUBNET_PREFIX = 22
+"""The size of every subnet: 1019 addresses, for every pod has one."""
+
+_OTHER_PARTITIONS = ("cn-", "us-gov-", "us-iso", "eu-isoe-")
 
 _HALF_PRECISION_ONLY = ("awq", "gptq")  # the kernels of both multiply in float16
 
@@ -97,7 +119,7 @@ class ServingSettings(Section):
     extra_args: Texts = ()
     environment: Environment = Field(default_factory=dict)
     startup_timeout_seconds: Seconds = 1800
-    drain_seconds: Seconds = Field(
+    drain_seconds: DrainSeconds = Field(
         default=120,
         description="from the notice to stop until the process is gone, requests in flight included",
     )
@@ -128,6 +150,20 @@ class AwsSettings(Section):
     account_id: AccountId | None = Field(default=None, description="refuse every other account")
     owner: Owner
 
+    def problems(self) -> list[tuple[str, str]]:
+        """Return regions that are not of the partition whose ARNs this program writes."""
+        if not self.region.startswith(_OTHER_PARTITIONS):
+            return []
+        return [
+            (
+                "region",
+                (
+                    f'= "{self.region}" is of another partition of AWS: policies and roles are named by ARNs '
+                    "that begin with arn:aws:, which it does not know"
+                ),
+            )
+        ]
+
 
 class NetworkSettings(Section):
     """The cluster's own network."""
@@ -135,6 +171,23 @@ class NetworkSettings(Section):
     vpc_cidr: VpcCidr = "10.64.0.0/16"
     zones: Annotated[int, Field(ge=2, le=3), Allowed("2 or 3 availability zones")] = 2
     nat: Literal["none", "single", "per_zone"] = "single"
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return a network that is too small for its subnets: one for each zone, two with NAT."""
+        length = ipaddress.IPv4Network(self.vpc_cidr).prefixlen
+        needed = self.zones * (1 if self.nat == "none" else 2)
+        there: int = 2 ** (SUBNET_PREFIX - length)
+        if needed <= there:
+            return []
+        return [
+            (
+                "vpc_cidr",
+                (
+                    f'= "{self.vpc_cidr}" has room for {there} subnets of /{SUBNET_PREFIX}, and {self.zones} '
+                    f'zones with nat "{self.nat}" need {needed}: must be /{length - 1} or larger'
+                ),
+            )
+        ]
 
 
 class NodeSettings(Section):
@@ -230,20 +283,32 @@ class EksSettings(Section):
         Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731],
         Allowed("a number of days that CloudWatch knows: 1, 3, 5, 7, 14, 30, 60, 90, 120, ... 731"),
     ] = 30
-    deletion_protection: Flag = False
+    deletion_protection: Flag = Field(
+        default=False,
+        description="refuse to delete the cluster and its load balancer, and so to destroy the stack",
+    )
     system_nodes: SystemNodeSettings = SystemNodeSettings()
     gpu_nodes: GpuNodeSettings
-    replicas: Count = 1
+    replicas: Positive = 1
     surge: Flag = Field(default=False, description="a rollout may use a GPU more than the replicas have")
     pod: PodSettings = PodSettings()
     load_balancer: LoadBalancerSettings = LoadBalancerSettings()
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return administrators that are named twice: a principal has one access entry in a cluster."""
+        twice = [arn for arn, count in Counter(self.admin_principal_arns).items() if count > 1]
+        return [("admin_principal_arns", f"has {arn} twice: must name each once") for arn in twice]
 
 
 class RunpodSettings(Section):
     """The RunPod serverless endpoint."""
 
     endpoint_type: Literal["LOAD_BALANCER"] = "LOAD_BALANCER"
-    gpu_pools: SomeTexts
+    gpu_pools: Annotated[
+        tuple[GpuPool, ...],
+        Field(min_length=1),
+        Allowed(f"a list of one pool or more of {', '.join(get_args(GpuPool))}"),
+    ]
     gpu_count: Positive = 1
     excluded_gpu_types: Texts = ()
     min_cuda_version: CudaVersion = "13.0"  # what vLLM's image is built for

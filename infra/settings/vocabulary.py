@@ -61,6 +61,11 @@ Tokens = Annotated[int, Field(ge=1), Allowed("a whole number of tokens, 1 or mor
 Positive = Annotated[int, Field(ge=1), Allowed("a whole number, 1 or more")]
 Count = Annotated[int, Field(ge=0), Allowed("a whole number, 0 or more")]
 Seconds = Annotated[int, Field(ge=1), Allowed("a whole number of seconds, 1 or more")]
+DrainSeconds = Annotated[
+    int,
+    Field(ge=1, le=3600),  # more than an hour no load balancer of AWS waits for a target that goes
+    Allowed("a whole number of seconds, 1 to 3600"),
+]
 Milliseconds = Annotated[int, Field(ge=1000), Allowed("a whole number of milliseconds, 1000 or more")]
 Fraction = Annotated[float, Field(gt=0, le=1), Allowed("a number above 0, up to 1")]
 DiskGib = Annotated[int, Field(ge=20, le=16384), Allowed("a whole number of GiB, 20 to 16384")]
@@ -123,6 +128,6 @@ CudaVersion = Annotated[
     Allowed('a CUDA version in quotes, such as "13.0"'),
 ]
 PrincipalArns = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^arn:aws[\w-]*:iam::\d{12}:(role|user)/.+$")], ...],
-    Allowed("a list of ARNs of IAM roles or users"),
+    tuple[Annotated[str, Field(pattern=r"^arn:aws:iam::\d{12}:(role|user)/.+$")], ...],
+    Allowed("a list of ARNs of IAM roles or users, arn:aws:iam::<account>:role/<name>"),
 ]

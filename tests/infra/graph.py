@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import runpy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import yaml
 from pulumi.runtime import mocks, set_all_config, settings, stack
@@ -22,6 +24,7 @@ STACKS = sorted(path.name.split(".")[1] for path in (ROOT / "stacks").glob("Pulu
 _SECRET = "4dabf18193072939515e22adb298388d"
 _SECRET_VALUE = "1b47061264138c4ac30d75fd1eb44270"
 _ACCOUNT = "123456789012"
+_SANDBOX_ENDPOINT = "http://127.77.0.1:4566"
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,8 @@ class _Cloud(mocks.Mocks):
             "pulumi-python:dynamic/image:Build": {"digest": "sha256:" + "a" * 64},
             "pulumi-python:dynamic/credentials:ApiKey": {"key": "sk-generated"},
             "pulumi-python:dynamic/sandbox:Clouds": {
-                "aws_endpoint": "http://127.77.0.1:4566",
+                "aws_endpoint": _SANDBOX_ENDPOINT,
                 "runpod_url": "http://127.77.0.2:4567/v2",
-                "region": "us-east-1",
             },
             "pulumi-python:dynamic/runpod:Endpoint": {
                 "url": "https://abc.api.runpod.example",
@@ -197,8 +199,8 @@ def configuration(stack_name: str, **changes: Any) -> dict[str, Any]:
     return {**document["config"], **{f"berth:{key}": value for key, value in changes.items()}}
 
 
-def run(stack_name: str, *, preview: bool, **changes: Any) -> Graph:
-    """Run the program for a stack file and return what it registered."""
+def run(stack_name: str, *, preview: bool, aws_endpoint: str = _SANDBOX_ENDPOINT, **changes: Any) -> Graph:
+    """Run the program for a stack file, with this endpoint of AWS, and return what it registered."""
     config = {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in configuration(stack_name, **changes).items()
@@ -215,8 +217,14 @@ def run(stack_name: str, *, preview: bool, **changes: Any) -> Graph:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        return loop.run_until_complete(record())
+        with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL": aws_endpoint}):
+            return loop.run_until_complete(record())
     finally:
+        # A program that refused leaves its other resources waiting.
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.close()
         settings.reset_options()
 

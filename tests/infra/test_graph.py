@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from infra.gpus import INSTANCE_GPUS
 from tests.infra.graph import Graph, Recorded, Secret, configuration, run
 
 # What waits for a cloud: without limits of its own, the engine's defaults would cut it short or hang.
@@ -162,6 +163,72 @@ def test_a_rollout_needs_a_spare_gpu_only_where_the_stack_says_so(updated: Graph
     assert rolling == {"maxSurge": int(surge), "maxUnavailable": int(not surge)}
 
 
+def test_the_machines_that_are_there_hold_every_pod_of_a_rollout(updated: Graph, stack: str) -> None:
+    (deployment,) = updated.of_type("kubernetes:apps/v1:Deployment")
+    spec = deployment.inputs["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    per_pod = int(container["resources"]["limits"]["nvidia.com/gpu"])
+    group = updated.named("nodes-gpu").inputs
+    per_node = min(INSTANCE_GPUS[name].count for name in group["instanceTypes"])
+    room = int(group["scalingConfig"]["desiredSize"]) * (per_node // per_pod)
+    assert spec["replicas"] + spec["strategy"]["rollingUpdate"]["maxSurge"] <= room
+    assert stack != "local" or room >= 2  # the README has its reader set `replicas` to 2
+
+
+def test_what_is_protected_from_deletion_is_so_for_the_engine_too(recorded: Graph, stack: str) -> None:
+    protected = {item.type for item in recorded if item.request.protect}
+    wanted = {"aws:eks/cluster:Cluster", "aws:lb/loadBalancer:LoadBalancer"} if stack == "prod" else set()
+    assert protected == wanted
+    (cluster,) = recorded.of_type("aws:eks/cluster:Cluster")
+    (balancer,) = recorded.of_type("aws:lb/loadBalancer:LoadBalancer")
+    assert cluster.inputs["deletionProtection"] is (stack == "prod")
+    assert balancer.inputs["enableDeletionProtection"] is (stack == "prod")
+
+
+def test_nodes_are_of_the_cluster_s_version(updated: Graph) -> None:
+    (cluster,) = updated.of_type("aws:eks/cluster:Cluster")
+    for group in updated.of_type("aws:eks/nodeGroup:NodeGroup"):
+        assert group.inputs["version"] == cluster.inputs["version"]
+        assert cluster.urn in updated.needs(group.urn)
+
+
+def test_another_kind_of_load_balancer_gets_a_target_group_of_its_own() -> None:
+    eks = configuration("dev")["berth:eks"]
+    public = {**eks, "load_balancer": {"internal": False, "allowed_cidrs": ["203.0.113.0/24"]}}
+    graphs = [run("dev", preview=False, eks=section) for section in (eks, public)]
+    for type_ in ("aws:lb/loadBalancer:LoadBalancer", "aws:lb/targetGroup:TargetGroup"):
+        before, after = (graph.of_type(type_)[0].inputs["name"] for graph in graphs)
+        assert before != after
+
+
+def test_administrators_of_several_accounts_get_in() -> None:
+    arns = [f"arn:aws:iam::{account}:role/admin" for account in ("111111111111", "222222222222")]
+    eks = {**configuration("dev")["berth:eks"], "admin_principal_arns": arns}
+    entries = run("dev", preview=False, eks=eks).of_type("aws:eks/accessEntry:AccessEntry")
+    deployer = "arn:aws:iam::123456789012:role/deployer"
+    assert sorted(item.inputs["principalArn"] for item in entries) == sorted([*arns, deployer])
+
+
+def test_who_deploys_is_not_an_administrator_a_second_time() -> None:
+    import pulumi
+
+    arns = ["arn:aws:iam::123456789012:role/deployer"]
+    eks = {**configuration("dev")["berth:eks"], "admin_principal_arns": arns}
+    with pytest.raises(pulumi.RunError, match="role/deployer, which deploys and so gets in anyway"):
+        run("dev", preview=False, eks=eks)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", "https://eks.us-east-1.amazonaws.com", "http://127.0.0.1.example.com", "http://10.0.0.1:4566"],
+)
+def test_the_stack_local_takes_no_keys_but_the_sandbox_s(endpoint: str) -> None:
+    import pulumi
+
+    with pytest.raises(pulumi.RunError, match=r"\./berth env --stack local"):
+        run("local", preview=True, aws_endpoint=endpoint)
+
+
 def test_the_load_balancer_lets_only_the_task_s_paths_through(updated: Graph) -> None:
     (listener,) = updated.of_type("aws:lb/listener:Listener")
     assert listener.inputs["defaultActions"][0]["fixedResponse"]["statusCode"] == "404"
@@ -195,7 +262,9 @@ def test_gpu_nodes_are_tainted_and_their_volumes_encrypted(updated: Graph) -> No
     assert group.inputs["amiType"].endswith("_NVIDIA")
     for template in updated.of_type("aws:ec2/launchTemplate:LaunchTemplate"):
         assert "imageId" not in template.inputs
-        for mapping in template.inputs["blockDeviceMappings"]:
+        mappings = template.inputs["blockDeviceMappings"]
+        assert [mapping["deviceName"] for mapping in mappings] == ["/dev/xvdb"]
+        for mapping in mappings:
             assert mapping["ebs"]["encrypted"] == "true"
         assert template.inputs["metadataOptions"]["httpTokens"] == "required"
 

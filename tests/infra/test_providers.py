@@ -24,6 +24,7 @@ _PROPS = {
     "tag": "0123456789abcdef",
     "region": "us-east-1",
     "endpoint": None,
+    "timeout_minutes": 60,
 }
 _RUNNING = {
     "id": "berth-dev:1",
@@ -121,6 +122,18 @@ def test_a_build_that_an_interrupted_deployment_left_is_joined(clouds: _Clouds) 
     clouds.answer("codebuild", "batch_get_builds", {"builds": [{**_RUNNING, "buildStatus": "SUCCEEDED"}]})
     clouds.there()
     ImageBuildProvider().create(_PROPS)
+
+
+def test_a_build_that_does_not_end_is_not_waited_for_for_ever(clouds: _Clouds) -> None:
+    clouds.missing()
+    clouds.answer("codebuild", "list_builds_for_project", {})
+    clouds.answer("codebuild", "start_build", {"build": _RUNNING})
+    with pytest.raises(ImageBuildError, match="berth-dev:1 is still in phase BUILD after 0 minutes"):
+        ImageBuildProvider().create({**_PROPS, "timeout_minutes": 0})
+
+
+def test_waiting_longer_builds_no_image_again() -> None:
+    assert ImageBuildProvider().diff("id", _PROPS, {**_PROPS, "timeout_minutes": 5}).changes is False
 
 
 def test_a_build_of_other_content_is_not_joined(clouds: _Clouds) -> None:

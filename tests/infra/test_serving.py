@@ -53,7 +53,17 @@ def test_the_arguments_say_what_the_settings_say(stack: str) -> None:
     names = [argument for argument in spec.args if argument.startswith("-")]
     assert len(names) == len(set(names))
     assert spec.environment["VLLM_ENGINE_READY_TIMEOUT_S"] == str(loaded.serving.startup_timeout_seconds)
-    assert int(spec.environment["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > 60
+    idle_seconds = loaded.require_eks().load_balancer.idle_timeout_seconds
+    assert int(spec.environment["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > idle_seconds
+
+
+@pytest.mark.parametrize(("idle", "keep_alive"), [(4000, 4015), (300, 315), (30, 75)])
+def test_the_server_keeps_a_connection_longer_than_the_load_balancer(idle: int, keep_alive: int) -> None:
+    eks = {**configuration("dev")["berth:eks"], "load_balancer": {"idle_timeout_seconds": idle}}
+    environment = _spec("dev", eks=eks).environment
+    assert environment["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] == str(keep_alive)
+    alone = _spec("dev", eks=eks, targets=["runpod"]).environment
+    assert alone["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] == "75"
 
 
 @pytest.mark.parametrize("stack", STACKS)

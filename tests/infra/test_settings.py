@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import runpy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 
 from infra import settings
 from infra.settings.checks import OWNED_ARGUMENTS
+from sandbox import clouds
 from tests.infra.graph import ROOT, STACKS, configuration
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ def _problems(config: dict[str, Any], file: str = _FILE) -> tuple[str, ...]:
     with pytest.raises(settings.SettingsError) as caught:
         settings.from_config(given, file)
     return caught.value.problems
+
+
+def _loaded(config: dict[str, Any], file: str = _FILE) -> settings.Settings:
+    given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+    return settings.from_config(given, file)
 
 
 def _write(folder: Path, config: dict[str, Any], stack: str = "dev") -> Path:
@@ -90,12 +97,20 @@ def test_the_file_and_pulumi_s_configuration_give_the_same_settings(stack: str) 
         ("serving.environment", {"VLLM_API_KEY": "x"}, "serving.environment.VLLM_API_KEY: the secret apiKey"),
         ("serving.extra_args", ["--max-model-len=5"], "has --max-model-len, which model.max_model_len decides"),
         ("serving.drain_seconds", 120, "= 120 must be 105 or less on spot machines"),
+        ("serving.drain_seconds", 3601, "= 3601: must be a whole number of seconds, 1 to 3600"),
+        ("serving.environment", {"BERTH_DOOR": "x"}, "serving.environment.BERTH_DOOR: the image decides it"),
+        ("serving.environment", {"HEALTH_CHECK_PATH": "/"}, "serving.environment.HEALTH_CHECK_PATH: the image"),
+        ("serving.environment", {"RUNPOD_INIT_TIMEOUT": "9"}, "RUNPOD_INIT_TIMEOUT: serving.startup_timeout_seconds"),
+        ("serving.extra_args", ["--hf-token", "x"], "has --hf-token, which the secret hubToken decides"),
+        ("serving.extra_args", ["--hf_token=x"], "has --hf_token, which the secret hubToken decides"),
         ("serving.tensor_parallel_size", 2, "tensor_parallel_size = 2 is more than the GPUs of a node"),
         ("serving.tensor_parallel_size", 2, "runpod.gpu_count = 1 must be serving.tensor_parallel_size (2)"),
         ("image.builder", "kaniko", 'image.builder = "kaniko": must be one of codebuild, prebuilt'),
         ("image.builder", "prebuilt", "image.reference is missing"),
         ("image", {"builder": "prebuilt", "reference": "a/b:latest"}, "must be an image by digest"),
         ("aws.region", ..., "aws.region is missing: must be a region of AWS"),
+        ("aws.region", "us-gov-west-1", 'aws.region = "us-gov-west-1" is of another partition of AWS'),
+        ("aws.region", "cn-north-1", 'aws.region = "cn-north-1" is of another partition of AWS'),
         ("aws.owner", "me too", 'aws.owner = "me too": must be a team or person'),
         ("eks.kubernetes_version", 1.35, "= 1.35: must be a minor version in quotes"),
         ("eks.network.zones", 4, "eks.network.zones = 4: must be 2 or 3 availability zones"),
@@ -106,14 +121,18 @@ def test_the_file_and_pulumi_s_configuration_give_the_same_settings(stack: str) 
         ("eks.gpu_nodes.instance_types", ["m5.large"], "m5.large: must be of those with known GPUs"),
         ("eks.gpu_nodes.instance_types", ["g5.xlarge", "g6.xlarge"], "mix nvidia-a10g and nvidia-l4"),
         ("eks.gpu_nodes.desired", 5, "eks.gpu_nodes.desired = 5 must be between min (0) and max (1)"),
-        ("eks.replicas", 2, "eks.replicas = 2 is more than fit: eks.gpu_nodes.max = 1 nodes of 1 GPUs hold 1"),
-        ("eks.surge", True, "eks.surge: needs room for one more"),
+        ("eks.replicas", 2, "eks.replicas = 2 is more than fit: eks.gpu_nodes.desired = 1 nodes of 1 GPUs hold 1"),
+        ("eks.replicas", 0, "eks.replicas = 0: must be a whole number, 1 or more"),
+        ("eks.surge", True, "eks.surge: needs room for one more than eks.replicas = 1, and 1 fit"),
         ("eks.load_balancer.internal", False, "allowed_cidrs is missing: a load balancer that is not internal"),
         ("eks.load_balancer.allowed_cidrs", ["0.0.0.0/0"], 'has "0.0.0.0/0"'),
         ("eks.admin_principal_arns", ["bob"], "must be a list of ARNs of IAM roles or users"),
+        ("eks.admin_principal_arns", ["arn:aws-cn:iam::123456789012:role/a"], "must be a list of ARNs"),
+        ("eks.admin_principal_arns", ["arn:aws:iam::123456789012:role/a"] * 2, "has arn:aws:iam::123456789012:role/a twice"),
         ("runpod.request_count", ..., 'runpod.request_count is missing: endpoint_type "LOAD_BALANCER"'),
         ("runpod.workers_min", 3, "runpod.workers_min = 3 must be workers_max (1) or less"),
-        ("runpod.gpu_pools", [], "runpod.gpu_pools = []: must be a list of one text or more"),
+        ("runpod.gpu_pools", [], "runpod.gpu_pools = []: must be a list of one pool or more of AMPERE_16"),
+        ("runpod.gpu_pools", ["L4"], 'runpod.gpu_pools[0] = "L4": must be a list of one pool or more of AMPERE_16'),
         ("runpod.flashboot", True, "runpod.flashboot = true: must be one of OFF, FLASHBOOT"),
         ("targets", ["gcp"], 'targets = ["gcp"]: must be a list of eks, runpod or both'),
         ("targets", [], "targets = []: must be a list of eks, runpod or both"),
@@ -157,6 +176,51 @@ def test_a_target_s_section_is_not_needed_without_the_target() -> None:
     del config["berth:eks"]
     given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
     assert settings.from_config(given, _FILE).targets == ("runpod",)
+
+
+def test_machines_that_nobody_starts_are_no_room() -> None:
+    config = _edited("eks.gpu_nodes.max", 9)
+    config["berth:eks"]["replicas"] = 2
+    assert "eks.gpu_nodes.desired = 1 nodes of 1 GPUs hold 1" in _problems(config)[0]
+    config["berth:eks"]["gpu_nodes"]["desired"] = 2
+    assert _loaded(config).require_eks().replicas == 2
+    config["berth:eks"]["surge"] = True
+    assert "needs room for one more than eks.replicas = 2, and 2 fit" in _problems(config)[0]
+
+
+def test_the_stack_local_has_room_for_two_replicas() -> None:
+    loaded = _loaded(_edited("eks.replicas", 2, "local"), "stacks/Pulumi.local.yaml")
+    assert loaded.require_eks().replicas == 2
+
+
+def test_the_stack_local_is_in_the_sandbox_s_region() -> None:
+    file = "stacks/Pulumi.local.yaml"
+    assert _loaded(configuration("local"), file).aws.region == clouds.REGION
+    problems = _problems(_edited("aws.region", "eu-west-1", "local"), file)
+    assert f'aws.region = "eu-west-1": must be {clouds.REGION} in the stack local' in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("cidr", "zones", "nat", "fits"),
+    [
+        ("10.0.0.0/20", 3, "single", False),
+        ("10.0.0.0/20", 3, "per_zone", False),
+        ("10.0.0.0/20", 3, "none", True),
+        ("10.0.0.0/20", 2, "single", True),
+        ("10.0.0.0/19", 3, "per_zone", True),
+    ],
+)
+def test_a_network_has_room_for_its_subnets(cidr: str, zones: int, nat: str, fits: bool) -> None:
+    config = _edited("eks.network", {"vpc_cidr": cidr, "zones": zones, "nat": nat})
+    if fits:
+        assert _loaded(config).require_eks().network.vpc_cidr == cidr
+        return
+    assert "need 6: must be /19 or larger" in _problems(config)[0]
+
+
+@pytest.mark.parametrize("key", ["apiKey", "hubToken", "runpodApiKey"])
+def test_every_secret_is_a_known_key(key: str) -> None:
+    assert "secret-value" not in repr(_loaded(configuration("dev") | {f"berth:{key}": "secret-value"}))
 
 
 def test_classification_is_not_let_out_of_the_network() -> None:
@@ -244,3 +308,15 @@ def test_arguments_that_settings_own_have_an_owner_that_exists() -> None:
         section, dot, key = owner.partition(".")
         if dot:
             assert hasattr(getattr(loaded, section), key)
+
+
+def test_what_the_image_keeps_for_itself_is_refused_here_already() -> None:
+    entrypoint = runpy.run_path(str(ROOT / "image" / "entrypoint.py"))
+    arguments, variables = entrypoint["RESERVED"], {*entrypoint["SECRETS"], *entrypoint["RESERVED"].values()}
+    assert len(arguments) > 3
+    for argument in arguments:
+        (problem,) = _problems(_edited("serving.extra_args", [argument]))
+        assert f"serving.extra_args has {argument}, which" in problem
+    for name in variables:
+        (problem,) = _problems(_edited("serving.environment", {name: "x"}))
+        assert f"serving.environment.{name}: " in problem
