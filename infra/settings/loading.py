@@ -168,6 +168,13 @@ def _settings(config: Mapping[str, object], file: str, found: list[str]) -> Sett
         sections[key] = _section(key, section, values.get(key, {}), file, found)
     if "sandbox" in values and stack != LOCAL_STACK:
         found.append(f"{file}: {PROJECT}:sandbox: only the stack {LOCAL_STACK} has a sandbox")
+    if stack == LOCAL_STACK:
+        # Its passphrase is public, and its file is in version control.
+        found += [
+            f"{file}: {PROJECT}:{key}: the stack {LOCAL_STACK} keeps no secret: anyone can decrypt its file"
+            for key in _SECRETS
+            if key in values
+        ]
     aws = sections.get("aws")
     if stack == LOCAL_STACK and aws is not None and aws.region != _LOCAL_REGION:
         found.append(

@@ -223,6 +223,14 @@ def test_every_secret_is_a_known_key(key: str) -> None:
     assert "secret-value" not in repr(_loaded(configuration("dev") | {f"berth:{key}": "secret-value"}))
 
 
+@pytest.mark.parametrize("key", ["apiKey", "hubToken", "runpodApiKey"])
+def test_the_local_stack_takes_no_secret_as_its_passphrase_is_public(key: str) -> None:
+    config = configuration("local") | {f"berth:{key}": "hf_x"}
+    (problem,) = _problems(config, "stacks/Pulumi.local.yaml")
+    assert f"berth:{key}: the stack local keeps no secret" in problem
+    assert "hf_x" not in problem
+
+
 def test_classification_is_not_let_out_of_the_network() -> None:
     config = _edited("model.task", "classify")
     config["berth:eks"]["load_balancer"] = {"internal": False, "allowed_cidrs": ["203.0.113.0/24"]}
