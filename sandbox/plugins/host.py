@@ -374,13 +374,13 @@ def serve(provider: Provider, arguments: list[str]) -> None:
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     try:
         print(port, flush=True)
     except BrokenPipeError:
         os._exit(1)  # the engine died meanwhile
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     while not stop.wait(1.0):
         if os.getppid() != parent:
             break  # the engine died without a word
