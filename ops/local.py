@@ -127,7 +127,7 @@ def prepare(settings: Settings, *, targets: Iterable[str], quiet: bool = False) 
         cache.directory().mkdir(parents=True, exist_ok=True)
         free_gib = shutil.disk_usage(cache.directory()).free / 2**30
         console.say(
-            f"First use on this machine: {' and '.join(missing)} are made ready in {cache.directory()}, once."
+            f"First use on this machine: making ready {' and '.join(missing)} in {cache.directory()}, once."
             f" It takes up to {clouds.needed_gib(targets):.1f} GiB of disk while it is made, of which"
             f" {free_gib:.0f} GiB are free."
         )
