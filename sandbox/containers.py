@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from sandbox import model, vllm
 from sandbox.images import Image, ImageError, ImageNotFoundError, ImagePullError, ImageStore
-from sandbox.processes import Process, ProcessError, spawn
+from sandbox.processes import Process, ProcessError, spawn_contained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,10 +33,6 @@ __all__ = [
     "ImagePullError",
     "ImageStore",
 ]
-
-_SHIM = Path(__file__).with_name("shim.py")
-# Tells the shim that its parent is gone: everything is killed at once, unlike the SIGTERM of a graceful stop.
-_PARENT_DIED = signal.SIGHUP
 
 
 class ContainerError(RuntimeError):
@@ -117,13 +112,12 @@ class Container:
         # at the most (unix(7)).
         temporary = environment["TMPDIR"] = tempfile.mkdtemp(prefix="berth-")
         try:
-            process = spawn(
-                [sys.executable, "-I", "-S", _SHIM, str(os.getpid()), *resolved],
+            process = spawn_contained(
+                resolved,
                 name=name,
                 log_path=log_path,
                 env=environment,
                 cwd=_working_directory(image, workdir),
-                death_signal=_PARENT_DIED,
             )
         except ProcessError as error:
             shutil.rmtree(temporary)

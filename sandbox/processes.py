@@ -9,17 +9,19 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_SHIM = Path(__file__).with_name("shim.py")
 
 
 class ProcessError(RuntimeError):
@@ -168,6 +170,32 @@ def spawn(
         return _spawner.run(start)
     except OSError as error:
         raise ProcessError(f"{name} cannot be started: {error}") from error
+
+
+def spawn_contained(
+    argv: Sequence[str], *, name: str, log_path: Path, env: Mapping[str, str], cwd: Path
+) -> Process:
+    """Start a child as `spawn` does, under the shim: nothing that it starts outlives it or this process.
+
+    Args:
+        argv: program, by its whole path, and arguments.
+        name: what messages call it.
+        log_path: its standard output and error are appended here.
+        env: its whole environment; TMPDIR is its own folder, which goes when it ends.
+        cwd: its working directory.
+
+    Raises:
+        ProcessError: the shim cannot be started.
+    """
+    return spawn(
+        [sys.executable, "-I", "-S", _SHIM, str(os.getpid()), *argv],
+        name=name,
+        log_path=log_path,
+        env=env,
+        cwd=cwd,
+        # To the shim, SIGTERM is a polite stop; this one is the end.
+        death_signal=signal.SIGHUP,
+    )
 
 
 def announce(endpoints: Mapping[str, object]) -> None:

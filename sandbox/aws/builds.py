@@ -283,11 +283,13 @@ class _Build(threading.Thread):
         steps, exported, script = (self._directory / name for name in ("steps", "exported", "script"))
         script.write_text(buildspec.script(spec, str(steps), str(exported)))
         output = self._directory / "output"
-        self._process = processes.spawn(
-            ["bash", script],
+        temporary = self._directory / "tmp"
+        temporary.mkdir()
+        self._process = processes.spawn_contained(
+            [shutil.which("bash") or "/bin/bash", str(script)],
             name=f"build {self._build['id']}",
             log_path=output,
-            env=self._variables(source, spec),
+            env={**self._variables(source, spec), "TMPDIR": str(temporary)},
             cwd=source,
         )
         commands = buildspec.commands(spec)

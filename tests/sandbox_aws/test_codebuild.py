@@ -219,13 +219,17 @@ def test_a_build_ends_when_the_sandbox_is_killed(own_sandbox: Sandbox) -> None:
     codebuild = own_sandbox.client("codebuild")
     own_sandbox.client("s3").create_bucket(Bucket="sources")
     role = make_role(own_sandbox, "builder", "codebuild.amazonaws.com")
-    spec = "version: 0.2\nphases: {build: {commands: [echo $$ > pid && sleep 1000]}}\n"
+    # Both the shell and what it started.
+    spec = (
+        "version: 0.2\nphases: {build: {commands: ['sleep 1000 & echo $! > child; echo $$ > pid; wait']}}\n"
+    )
     make_project(own_sandbox, role, "slow", spec, {"a": ""})
     build_id = codebuild.start_build(projectName="slow")["build"]["id"]
     pid_file = own_sandbox.directory / "builds" / build_id.replace(":", "-") / "src" / "pid"
     pid = int(wait_for(lambda: pid_file.exists() and pid_file.read_text()))
+    child = int(pid_file.with_name("child").read_text())
     own_sandbox.kill()
-    wait_for(lambda: not psutil.pid_exists(pid))
+    wait_for(lambda: not psutil.pid_exists(pid) and not psutil.pid_exists(child))
     own_sandbox.start()
     build = codebuild.batch_get_builds(ids=[build_id])["builds"][0]
     assert build["buildStatus"] == "FAULT"
