@@ -12,6 +12,7 @@ from pulumi.runtime.config import CONFIG
 from infra import serving, settings
 from infra.accounts import accounts
 from infra.api_key import ApiKey
+from infra.budget import Budget
 from infra.eks.deployment import deploy
 from infra.image import Image
 from infra.image_bundle import bundle
@@ -34,6 +35,8 @@ def main() -> None:
     spec = serving.spec(wanted)
     where = accounts(wanted, names)
     caller = aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(provider=where.aws))
+    if wanted.aws.budget is not None:
+        Budget("budget", names=names, settings=wanted.aws.budget, opts=component(where.aws))
     secrets = pulumi.Config()
     hub_token = secrets.get_secret("hubToken")
     on_runpod = "runpod" in wanted.targets
@@ -58,6 +61,8 @@ def main() -> None:
             account_id=caller.account_id,
             region=where.region,
             endpoint=where.aws_endpoint,
+            model=wanted.model if wanted.model.weights == "image" else None,
+            hub_token=hub_token,
             opts=component(where.aws),
         ).reference
 
@@ -70,6 +75,7 @@ def main() -> None:
             serving=spec,
             accounts=where,
             caller_arn=caller.arn,
+            account_id=caller.account_id,
             image=image,
             api_key=api_key,
             hub_token=hub_token,

@@ -18,7 +18,22 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 _RUNPOD_URL = "https://api.runpod.io/v2"
-_SERVICES = ("autoscaling", "codebuild", "ec2", "ecr", "eks", "elbv2", "iam", "logs", "s3", "sts")
+_SERVICES = (
+    "autoscaling",
+    "budgets",
+    "codebuild",
+    "ec2",
+    "ecr",
+    "eks",
+    "elbv2",
+    "iam",
+    "kms",
+    "logs",
+    "s3",
+    "ssm",
+    "sts",
+    "wafv2",
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The GPUs of AWS's machines: which kind, how many, how much memory. Source: AWS's instance type pages."""
+"""The GPUs of AWS's machines, and the disks beside them. Source: AWS's instance type pages."""
 
 from __future__ import annotations
 
@@ -7,48 +7,73 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class InstanceGpus:
-    """The GPUs of one instance type.
+    """The GPUs of one instance type, and its instance store.
 
     Attributes:
         model: NVIDIA's name of the GPU, in the form that labels use.
         count: how many there are.
         memory_gib: the memory of one.
         compute_capability: CUDA's, as (major, minor): which number formats the GPU multiplies in.
+        instance_store_gb: the machine's own NVMe disks together, in units of 10^9 bytes as AWS gives them.
     """
 
     model: str
     count: int
     memory_gib: int
     compute_capability: tuple[int, int]
+    instance_store_gb: int
+
+    @property
+    def instance_store_gib(self) -> int:
+        """The same in GiB, rounded down."""
+        return int(self.instance_store_gb * 10**9 // 2**30)
 
 
 def _family(
-    family: str, model: str, memory_gib: int, capability: tuple[int, int], counts: dict[int, str]
+    family: str,
+    model: str,
+    memory_gib: int,
+    capability: tuple[int, int],
+    sizes: dict[int, dict[str, int]],
 ) -> dict[str, InstanceGpus]:
+    """Return a family's types from their sizes by number of GPUs, each with its instance store in GB."""
     return {
-        f"{family}.{size}": InstanceGpus(model, count, memory_gib, capability)
-        for count, sizes in counts.items()
-        for size in sizes.split()
+        f"{family}.{size}": InstanceGpus(model, count, memory_gib, capability, store)
+        for count, stores in sizes.items()
+        for size, store in stores.items()
     }
 
 
-_ONE_TO_EIGHT = {1: "xlarge 2xlarge 4xlarge 8xlarge 16xlarge", 4: "12xlarge 24xlarge", 8: "48xlarge"}
+_G4DN = {
+    1: {"xlarge": 125, "2xlarge": 225, "4xlarge": 225, "8xlarge": 900, "16xlarge": 900},
+    4: {"12xlarge": 900},
+    8: {"metal": 1800},
+}
+_G5 = {
+    1: {"xlarge": 250, "2xlarge": 450, "4xlarge": 600, "8xlarge": 900, "16xlarge": 1900},
+    4: {"12xlarge": 3800, "24xlarge": 3800},
+    8: {"48xlarge": 7600},
+}
+_G6 = {
+    1: {"xlarge": 250, "2xlarge": 450, "4xlarge": 600, "8xlarge": 900, "16xlarge": 1880},
+    4: {"12xlarge": 3760, "24xlarge": 3760},
+    8: {"48xlarge": 7520},
+}
+_G6E = {
+    1: {"xlarge": 250, "2xlarge": 450, "4xlarge": 600, "8xlarge": 900, "16xlarge": 1900},
+    4: {"12xlarge": 3800, "24xlarge": 3800},
+    8: {"48xlarge": 7600},
+}
 
 INSTANCE_GPUS = {
-    **_family(
-        "g4dn",
-        "nvidia-t4",
-        16,
-        (7, 5),
-        {1: "xlarge 2xlarge 4xlarge 8xlarge 16xlarge", 4: "12xlarge", 8: "metal"},
-    ),
-    **_family("g5", "nvidia-a10g", 24, (8, 6), _ONE_TO_EIGHT),
-    **_family("g6", "nvidia-l4", 24, (8, 9), _ONE_TO_EIGHT),
-    **_family("g6e", "nvidia-l40s", 48, (8, 9), _ONE_TO_EIGHT),
-    **_family("p4d", "nvidia-a100-40gb", 40, (8, 0), {8: "24xlarge"}),
-    **_family("p4de", "nvidia-a100-80gb", 80, (8, 0), {8: "24xlarge"}),
-    **_family("p5", "nvidia-h100", 80, (9, 0), {1: "4xlarge", 8: "48xlarge"}),
-    **_family("p5e", "nvidia-h200", 141, (9, 0), {8: "48xlarge"}),
-    **_family("p5en", "nvidia-h200", 141, (9, 0), {8: "48xlarge"}),
+    **_family("g4dn", "nvidia-t4", 16, (7, 5), _G4DN),
+    **_family("g5", "nvidia-a10g", 24, (8, 6), _G5),
+    **_family("g6", "nvidia-l4", 24, (8, 9), _G6),
+    **_family("g6e", "nvidia-l40s", 48, (8, 9), _G6E),
+    **_family("p4d", "nvidia-a100-40gb", 40, (8, 0), {8: {"24xlarge": 8000}}),
+    **_family("p4de", "nvidia-a100-80gb", 80, (8, 0), {8: {"24xlarge": 8000}}),
+    **_family("p5", "nvidia-h100", 80, (9, 0), {1: {"4xlarge": 3840}, 8: {"48xlarge": 30720}}),
+    **_family("p5e", "nvidia-h200", 141, (9, 0), {8: {"48xlarge": 30720}}),
+    **_family("p5en", "nvidia-h200", 141, (9, 0), {8: {"48xlarge": 30720}}),
 }
 """Instance type to its GPUs."""

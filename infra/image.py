@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import base64
-import json
+import hashlib
 from typing import TYPE_CHECKING
 
 import pulumi
 import pulumi_aws as aws
 
-from infra import naming
+from infra.bucket import private_bucket
+from infra.build_project import build_project
 from infra.image_build import TAG_VARIABLE, ImageBuild
 from infra.options import child
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from infra.image_bundle import Bundle
+    from infra.naming import Names
     from infra.registry import Registry
-    from infra.settings import ImageSettings
+    from infra.settings import ImageSettings, ModelSettings
 
 _TAG_LENGTH = 16
-_LOG_RETENTION_DAYS = 30
-_QUEUE_MINUTES = 30  # CodeBuild's default is 8 hours, and `up` waits
-_MARGIN_MINUTES = 5  # CodeBuild's own end of a build comes first: it says more
-_BUILDER = "aws/codebuild/amazonlinux-x86_64-standard:5.0"
 _BUILDSPEC = """\
 version: 0.2
 phases:
@@ -31,7 +31,7 @@ phases:
       - aws ecr get-login-password | docker login --username AWS --password-stdin "${IMAGE_REPOSITORY%%/*}"
   build:
     commands:
-      - docker build --platform linux/amd64 --tag "$IMAGE_REPOSITORY:$IMAGE_TAG" .
+      - docker build OPTIONS --tag "$IMAGE_REPOSITORY:$IMAGE_TAG" .
       - docker push "$IMAGE_REPOSITORY:$IMAGE_TAG"
 """
 
@@ -39,7 +39,8 @@ phases:
 class Image(pulumi.ComponentResource):
     """The image of the source bundle, by digest.
 
-    The tag is the hash of the source: an image is built once for each content, whatever is deployed when.
+    The tag is the hash of the source, and of the model whose weights are in the image: an image is built once
+    for each content, whatever is deployed when.
 
     Args:
         name: the logical name.
@@ -50,6 +51,8 @@ class Image(pulumi.ComponentResource):
         account_id: the account.
         region: its region.
         endpoint: another endpoint of AWS's API; None for AWS itself.
+        model: whose weights are put into the image; None for an image without weights.
+        hub_token: for models that are not public; None without one.
         opts: must give an AWS provider.
     """
 
@@ -60,33 +63,25 @@ class Image(pulumi.ComponentResource):
         self,
         name: str,
         *,
-        names: naming.Names,
+        names: Names,
         settings: ImageSettings,
         bundle: Bundle,
         registry: Registry,
         account_id: pulumi.Input[str],
         region: pulumi.Input[str],
         endpoint: pulumi.Input[str] | None,
+        model: ModelSettings | None,
+        hub_token: pulumi.Input[str] | None,
         opts: pulumi.ResourceOptions,
     ) -> None:
         super().__init__("berth:infra:Image", name, None, opts)
-        bucket = aws.s3.Bucket(
+        bucket, closed = private_bucket(
+            self,
             f"{name}-source",
-            # Buckets share one namespace with all of AWS: the account makes the name ours.
-            bucket=pulumi.Output.from_input(account_id).apply(
-                lambda account: names.of(f"source-{account}", naming.BUCKET_LENGTH)
-            ),
+            names=names,
+            what="source",
+            account_id=account_id,
             force_destroy=True,  # holds copies of what is in this repository
-            opts=child(self, minutes=20),
-        )
-        closed = aws.s3.BucketPublicAccessBlock(
-            f"{name}-source-closed",
-            bucket=bucket.id,
-            block_public_acls=True,
-            block_public_policy=True,
-            ignore_public_acls=True,
-            restrict_public_buckets=True,
-            opts=child(self),
         )
         source = aws.s3.BucketObjectv2(
             f"{name}-source-bundle",
@@ -94,64 +89,30 @@ class Image(pulumi.ComponentResource):
             key=f"{bundle.sha256}.zip",
             content_base64=base64.b64encode(bundle.content).decode(),
             content_type="application/zip",
-            opts=child(self, after=[closed]),
+            opts=child(self, after=closed),
         )
-        logs = aws.cloudwatch.LogGroup(
-            f"{name}-logs",
-            name=f"/aws/codebuild/{names.base}",
-            retention_in_days=_LOG_RETENTION_DAYS,
-            opts=child(self, delete_before_replace=True),
-        )
-        role = aws.iam.Role(
-            f"{name}-builder",
-            name=names.of("image-builder", naming.IAM_ROLE_LENGTH),
-            assume_role_policy=json.dumps(
-                {
-                    "Version": "2012-10-17",
-                    "Statement": [
-                        {
-                            "Effect": "Allow",
-                            "Principal": {"Service": "codebuild.amazonaws.com"},
-                            "Action": "sts:AssumeRole",
-                        }
-                    ],
-                }
-            ),
-            opts=child(self, delete_before_replace=True),
-        )
-        rights = aws.iam.RolePolicy(
-            f"{name}-builder-rights",
-            role=role.name,
-            policy=pulumi.Output.json_dumps(_rights(bucket.arn, logs.arn, registry.repository.arn)),
-            opts=child(self),
-        )
-        tag = bundle.sha256[:_TAG_LENGTH]
-        wait_minutes = _QUEUE_MINUTES + settings.build_timeout_minutes + _MARGIN_MINUTES
-        project = aws.codebuild.Project(
-            f"{name}-project",
-            name=names.base,
+        tag = _tag(bundle, model)
+        project = build_project(
+            self,
+            name,
+            names=names,
+            project_name=names.base,
             description="Builds the image of the model server.",
-            service_role=role.arn,
-            build_timeout=settings.build_timeout_minutes,
-            queued_timeout=_QUEUE_MINUTES,
-            artifacts={"type": "NO_ARTIFACTS"},
             source={
                 "type": "S3",
                 "location": pulumi.Output.concat(bucket.bucket, "/", source.key),
-                "buildspec": _BUILDSPEC,
+                "buildspec": _buildspec(model, hub_token is not None),
             },
-            environment={
-                "type": "LINUX_CONTAINER",
-                "image": _BUILDER,
-                "compute_type": "BUILD_GENERAL1_LARGE",  # 128 GB of disk: vLLM's image unpacks to 25
-                "privileged_mode": True,  # docker in a container
-                "environment_variables": [
-                    {"name": "IMAGE_REPOSITORY", "value": registry.repository.repository_url},
-                    {"name": TAG_VARIABLE, "value": tag},
-                ],
+            variables={
+                "IMAGE_REPOSITORY": registry.repository.repository_url,
+                TAG_VARIABLE: tag,
+                **({"MODEL": model.name, "REVISION": model.revision} if model else {}),
             },
-            logs_config={"cloudwatch_logs": {"group_name": logs.name}},
-            opts=child(self, after=[rights], delete_before_replace=True),
+            secrets={"HF_TOKEN": hub_token} if model and hub_token is not None else {},
+            statements=_statements(bucket.arn, registry.repository.arn),
+            timeout_minutes=settings.build_timeout_minutes,
+            docker=True,
+            after=[source],
         )
         build = ImageBuild(
             f"{name}-build",
@@ -160,43 +121,51 @@ class Image(pulumi.ComponentResource):
             tag=tag,
             region=region,
             endpoint=endpoint,
-            timeout_minutes=wait_minutes,
-            opts=child(self, after=[project, source, rights], minutes=wait_minutes + _MARGIN_MINUTES),
+            timeout_minutes=project.wait_minutes,
+            opts=child(self, after=project.needs, minutes=project.minutes()),
         )
         self.reference = pulumi.Output.concat(registry.repository.repository_url, "@", build.digest)
         self.register_outputs({"reference": self.reference})
 
 
-def _rights(
-    bucket_arn: pulumi.Input[str], logs_arn: pulumi.Input[str], repository_arn: pulumi.Input[str]
-) -> dict[str, object]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Action": ["s3:GetObject", "s3:GetObjectVersion"],
-                "Resource": pulumi.Output.concat(bucket_arn, "/*"),
-            },
-            {
-                "Effect": "Allow",
-                "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
-                "Resource": pulumi.Output.concat(logs_arn, ":*"),
-            },
-            # A token is not for one repository: AWS knows no narrower resource for it.
-            {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
-            {
-                "Effect": "Allow",
-                "Action": [
-                    "ecr:BatchCheckLayerAvailability",
-                    "ecr:BatchGetImage",
-                    "ecr:CompleteLayerUpload",
-                    "ecr:GetDownloadUrlForLayer",
-                    "ecr:InitiateLayerUpload",
-                    "ecr:PutImage",
-                    "ecr:UploadLayerPart",
-                ],
-                "Resource": repository_arn,
-            },
-        ],
-    }
+def _tag(bundle: Bundle, model: ModelSettings | None) -> str:
+    if model is None:
+        return bundle.sha256[:_TAG_LENGTH]
+    facts = f"{bundle.sha256} {model.name} {model.revision}"
+    return hashlib.sha256(facts.encode()).hexdigest()[:_TAG_LENGTH]
+
+
+def _buildspec(model: ModelSettings | None, has_hub_token: bool) -> str:
+    options = ["--platform linux/amd64"]
+    if model is not None:
+        options += ["--build-arg MODEL", "--build-arg REVISION"]  # their values are in the environment
+        if has_hub_token:
+            options.append("--secret id=hub-token,env=HF_TOKEN")
+    return _BUILDSPEC.replace("OPTIONS", " ".join(options))
+
+
+def _statements(
+    bucket_arn: pulumi.Input[str], repository_arn: pulumi.Input[str]
+) -> list[Mapping[str, object]]:
+    return [
+        {
+            "Effect": "Allow",
+            "Action": ["s3:GetObject", "s3:GetObjectVersion"],
+            "Resource": pulumi.Output.concat(bucket_arn, "/*"),
+        },
+        # A token is not for one repository: AWS knows no narrower resource for it.
+        {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
+        {
+            "Effect": "Allow",
+            "Action": [
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:CompleteLayerUpload",
+                "ecr:GetDownloadUrlForLayer",
+                "ecr:InitiateLayerUpload",
+                "ecr:PutImage",
+                "ecr:UploadLayerPart",
+            ],
+            "Resource": repository_arn,
+        },
+    ]

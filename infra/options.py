@@ -17,6 +17,7 @@ def child(
     minutes: int | None = None,
     delete_before_replace: bool | None = None,
     protect: bool = False,
+    ignore_changes: Sequence[str] = (),
 ) -> pulumi.ResourceOptions:
     """Return the options of a component's child, which takes its provider from the component.
 
@@ -26,6 +27,7 @@ def child(
         minutes: how long it may take to create, change or delete it; None where nothing waits.
         delete_before_replace: its name is fixed, so its successor cannot stand beside it.
         protect: the engine refuses to delete or replace it, and every `destroy` before its first step.
+        ignore_changes: paths of properties that somebody else changes once the child is there.
     """
     wait = None if minutes is None else f"{minutes}m"
     return pulumi.ResourceOptions(
@@ -34,9 +36,10 @@ def child(
         custom_timeouts=None if wait is None else pulumi.CustomTimeouts(wait, wait, wait),
         delete_before_replace=delete_before_replace,
         protect=protect or None,
+        ignore_changes=list(ignore_changes) or None,
     )
 
 
-def component(provider: pulumi.ProviderResource) -> pulumi.ResourceOptions:
-    """Return the options of a component that gives this provider to its children."""
-    return pulumi.ResourceOptions(providers=[provider])
+def component(*providers: pulumi.ProviderResource) -> pulumi.ResourceOptions:
+    """Return the options of a component that gives these providers to its children."""
+    return pulumi.ResourceOptions(providers=list(providers))

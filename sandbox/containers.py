@@ -99,7 +99,8 @@ class Container:
         if not argv:
             raise ContainerError(f"{name}: no command: the image {image.reference} has no ENTRYPOINT or CMD")
         environment = _environment(image, env or {}, directory, address)
-        program = shutil.which(_inside(image, argv[0]), path=environment["PATH"])
+        folder = _working_directory(image, workdir)
+        program = shutil.which(_program(image, argv[0], folder), path=environment["PATH"])
         if program is None:
             raise ContainerError(
                 f"{name}: exec: {argv[0]!r}: not found in the image's files or on the sandbox's PATH"
@@ -117,7 +118,7 @@ class Container:
                 name=name,
                 log_path=log_path,
                 env=environment,
-                cwd=_working_directory(image, workdir),
+                cwd=folder,
             )
         except ProcessError as error:
             shutil.rmtree(temporary)
@@ -162,6 +163,17 @@ def _argv(image: Image, command: Sequence[str] | None, args: Sequence[str] | Non
     if command:
         return [*command, *(args or ())]
     return [*image.entrypoint, *(image.cmd if args is None else args)]
+
+
+def _program(image: Image, name: str, folder: Path) -> str:
+    """Return the path of a program of the image, or its name where the image does not have it."""
+    if "/" in name:
+        return str(folder / name) if not name.startswith("/") else _inside(image, name)
+    for place in image.env.get("PATH", "").split(os.pathsep):
+        path = image.rootfs / place.lstrip("/") / name
+        if place and path.is_file():
+            return str(path)
+    return name
 
 
 def _inside(image: Image, part: str) -> str:

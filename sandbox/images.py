@@ -104,6 +104,12 @@ class Image:
     ports: tuple[str, ...]
     labels: Mapping[str, str]
 
+    @property
+    def identity(self) -> str:
+        """The name that it was pulled by, with the digest in the place of a tag."""
+        head, slash, tail = self.reference.partition("@")[0].rpartition("/")
+        return f"{head}{slash}{tail.partition(':')[0]}@{self.digest}"
+
 
 def sha256(content: bytes) -> str:
     """Return the digest of some bytes in the registry's form."""

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 import pulumi
 import pulumi_aws as aws
 
+from infra.api_key import ApiKey
 from infra.eks.addons import ClusterAddons, NodeAddons
 from infra.eks.cluster import Cluster
+from infra.eks.cluster_autoscaler import ClusterAutoscaler
+from infra.eks.control_plane_logs import ControlPlaneLogs
+from infra.eks.device_plugin import DevicePlugin
+from infra.eks.interfaces import InterfaceSweep
 from infra.eks.load_balancer import LoadBalancer
-from infra.eks.model_service import NODE_PORT, ModelService
+from infra.eks.model_service import ModelService
+from infra.eks.monitoring import Monitoring
 from infra.eks.network import Network
 from infra.eks.nodes import Nodes
+from infra.eks.scaling import Scaling
+from infra.eks.weights import Weights
 from infra.options import component
 
 if TYPE_CHECKING:
@@ -39,6 +47,7 @@ def deploy(
     serving: ServingSpec,
     accounts: Accounts,
     caller_arn: pulumi.Input[str],
+    account_id: pulumi.Input[str],
     image: pulumi.Input[str],
     api_key: pulumi.Input[str],
     hub_token: pulumi.Input[str] | None,
@@ -51,6 +60,7 @@ def deploy(
         serving: what is served.
         accounts: the providers.
         caller_arn: who deploys; of a role's session, the role gets in.
+        account_id: the account.
         image: the image by digest.
         api_key: what requests must carry.
         hub_token: for models that are not public; None without one.
@@ -59,12 +69,14 @@ def deploy(
     deployer = aws.iam.get_session_context_output(
         arn=caller_arn, opts=pulumi.InvokeOutputOptions(provider=accounts.aws)
     )
+    logs = ControlPlaneLogs("control-plane-logs", names=names, settings=settings, opts=on_aws)
     network = Network(
         "network",
         names=names,
-        settings=settings.network,
+        settings=settings,
         region=accounts.region,
         provider=accounts.aws,
+        after=[logs.group],
         opts=on_aws,
     )
     cluster = Cluster(
@@ -72,22 +84,91 @@ def deploy(
         names=names,
         settings=settings,
         network=network,
+        logs=logs,
         region=accounts.region,
         endpoint=accounts.aws_endpoint,
-        deployer_arn=deployer.issuer_arn,
+        provider=accounts.aws,
+        caller_arn=deployer.issuer_arn,
         opts=on_aws,
     )
-    node_addons = NodeAddons("node-addons", cluster=cluster, opts=on_aws)
+    sweep = InterfaceSweep(
+        "interfaces",
+        vpc_id=network.vpc_id,
+        cluster=cluster.name,
+        security_group_id=cluster.security_group_id,
+        region=accounts.region,
+        endpoint=accounts.aws_endpoint,
+        opts=pulumi.ResourceOptions(depends_on=network.subnets),
+    )
+    node_addons = NodeAddons(
+        "node-addons",
+        names=names,
+        settings=settings,
+        cluster=cluster,
+        provider=accounts.aws,
+        after=[sweep],
+        opts=on_aws,
+    )
     nodes = Nodes(
         "nodes",
         names=names,
         settings=settings,
         cluster=cluster,
         network=network,
-        addons=node_addons.addons,
+        after=[sweep, *node_addons.addons],
         opts=on_aws,
     )
-    cluster_addons = ClusterAddons("cluster-addons", cluster=cluster, nodes=[nodes.system], opts=on_aws)
+    cluster_addons = ClusterAddons(
+        "cluster-addons",
+        names=names,
+        settings=settings,
+        cluster=cluster,
+        provider=accounts.aws,
+        nodes=[nodes.system],
+        opts=on_aws,
+    )
+    on_cluster = component(cluster.provider)
+    device_plugin = DevicePlugin(
+        "device-plugin", names=names, settings=settings, after=list(nodes.gpu.values()), opts=on_cluster
+    )
+    ready: list[pulumi.Resource] = [*nodes.gpu.values(), *cluster_addons.addons, *device_plugin.resources]
+    if settings.cluster_autoscaler:
+        ready += ClusterAutoscaler(
+            "cluster-autoscaler",
+            names=names,
+            settings=settings,
+            serving=serving,
+            cluster=cluster,
+            region=accounts.region,
+            after=[*nodes.gpu.values(), *nodes.autoscaling, *cluster_addons.addons],
+            opts=component(accounts.aws, cluster.provider),
+        ).resources
+    weights = None
+    if settings.s3_weights is not None:
+        weights = Weights(
+            "weights",
+            names=names,
+            settings=settings,
+            serving=serving,
+            cluster=cluster,
+            account_id=account_id,
+            region=accounts.region,
+            endpoint=accounts.aws_endpoint,
+            hub_token=hub_token,
+            opts=on_aws,
+        )
+    monitoring = None
+    if settings.monitoring is not None:
+        monitoring = Monitoring(
+            "monitoring",
+            names=names,
+            settings=settings.monitoring,
+            serving=serving,
+            grafana_password=ApiKey("grafana-password").key,
+            after=[nodes.system, *cluster_addons.addons],
+            gpu_nodes=list(nodes.gpu.values()),
+            opts=on_cluster,
+        )
     model = ModelService(
         "model",
         names=names,
@@ -96,20 +177,34 @@ def deploy(
         image=image,
         api_key=api_key,
         hub_token=hub_token,
-        after=[nodes.gpu, *cluster_addons.addons],
-        opts=component(cluster.provider),
+        weights=weights,
+        load_balancer_cidrs=network.load_balancer_cidrs,
+        monitoring_namespace=monitoring.namespace if monitoring else None,
+        after=ready,
+        opts=on_cluster,
     )
+    if settings.autoscaling is not None and monitoring is not None:
+        Scaling(
+            "scaling",
+            names=names,
+            settings=settings.autoscaling,
+            serving=serving,
+            deployment=model.deployment,
+            monitoring=monitoring,
+            after=[nodes.system, *cluster_addons.addons],
+            opts=on_cluster,
+        )
     load_balancer = LoadBalancer(
         "load-balancer",
         names=names,
         settings=settings,
         serving=serving,
-        node_port=NODE_PORT,
         cluster=cluster,
         network=network,
         nodes=nodes,
+        account_id=account_id,
         opts=on_aws,
     )
     # The address is of use when something answers behind it.
     url = pulumi.Output.all(load_balancer.url, model.deployment.id).apply(lambda values: str(values[0]))
-    return EksDeployment(cluster.cluster.name, cluster.kubeconfig, url)
+    return EksDeployment(cluster.name, cluster.kubeconfig, url)

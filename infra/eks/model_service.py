@@ -1,32 +1,33 @@
-"""The model server in the cluster: Deployment, Service, Secret and disruption budget."""
+"""The model server in the cluster: its namespace, Deployment, Service, Secret and what protects them."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra.eks.nodes import GPU_LABEL, GPU_TAINT_KEY
+from infra.eks import traffic
+from infra.eks.network_policy import Egress, network_policies
+from infra.eks.pod import pod_spec
+from infra.gpus import INSTANCE_GPUS
 from infra.options import child
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from infra.eks.weights import Weights
     from infra.naming import Names
     from infra.serving import ServingSpec
     from infra.settings import EksSettings
 
-NODE_PORT = 30080
-"""Where every node takes requests for the model: part of the load balancer's target group."""
+NAME = "model"
+"""The name of the Deployment, the Service and the service account."""
 
-_NAME = "model"
-_STARTUP_PERIOD_SECONDS = 5
-_PULL_AND_SCHEDULE_SECONDS = 900  # a machine that comes up first, and ten gigabytes of image
-_USER, _GROUP = 2000, 0  # vLLM's image keeps its home writable for this user and group
-_CACHE = "/home/vllm/.cache"
+# Above the pods that say nothing (0), below those of the cluster itself (2,000,000,000): what ever else comes
+# to stand on a machine with a GPU makes room.
+_PRIORITY = 100_000
 
 
 class ModelService(pulumi.ComponentResource):
@@ -40,12 +41,16 @@ class ModelService(pulumi.ComponentResource):
         image: the image by digest.
         api_key: what requests must carry.
         hub_token: for models that are not public; None without one.
+        weights: the weights in a bucket; None where they come from the hub or in the image.
+        load_balancer_cidrs: the networks in which only the load balancer stands.
+        monitoring_namespace: the namespace whose pods may read the metrics; None without one.
         after: what pods need from their first moment to their last: nodes, DNS.
         opts: must give a Kubernetes provider.
     """
 
-    service: kubernetes.core.v1.Service
+    namespace: kubernetes.core.v1.Namespace
     deployment: kubernetes.apps.v1.Deployment
+    service: kubernetes.core.v1.Service
 
     def __init__(
         self,
@@ -57,33 +62,68 @@ class ModelService(pulumi.ComponentResource):
         image: pulumi.Input[str],
         api_key: pulumi.Input[str],
         hub_token: pulumi.Input[str] | None,
+        weights: Weights | None,
+        load_balancer_cidrs: Sequence[pulumi.Input[str]],
+        monitoring_namespace: pulumi.Input[str] | None,
         after: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions,
     ) -> None:
         super().__init__("berth:eks:ModelService", name, None, opts)
-        self._names, self._selector = names, {"app.kubernetes.io/name": _NAME}
-        namespace = kubernetes.core.v1.Namespace(
+        self._names, self._selector = names, {"app.kubernetes.io/name": NAME}
+        self.namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={"name": names.project, "labels": names.labels},
+            metadata={
+                "name": names.project,
+                # The API server itself refuses pods here that ask for more than these have.
+                "labels": {**names.labels, "pod-security.kubernetes.io/enforce": "restricted"},
+            },
             opts=child(self, after=after, minutes=10),
         )
-        self._namespace = namespace.metadata.name
-        values: dict[str, pulumi.Input[str]] = {"api-key": api_key}
-        if hub_token is not None:
-            values["hub-token"] = hub_token
+        from_hub = weights is None and not serving.weights_in_image
+        keys: dict[str, pulumi.Input[str]] = {"api-key": api_key}
+        variables = {"VLLM_API_KEY": "api-key"}
+        if hub_token is not None and from_hub:
+            keys["hub-token"] = hub_token
+            variables["HF_TOKEN"] = "hub-token"  # noqa: S105  # the key in the Secret
         secret = kubernetes.core.v1.Secret(
             f"{name}-secret",
-            metadata=self._metadata(),
-            string_data=pulumi.Output.secret(values),
+            metadata=self._metadata(NAME),
+            string_data=pulumi.Output.secret(keys),
             opts=child(self, minutes=5),
         )
-        rollout_seconds = serving.startup_timeout_seconds + _PULL_AND_SCHEDULE_SECONDS
+        account = kubernetes.core.v1.ServiceAccount(
+            f"{name}-account",
+            metadata=self._metadata(NAME),
+            automount_service_account_token=False,
+            opts=child(self, minutes=5),
+        )
+        priority = kubernetes.scheduling.v1.PriorityClass(
+            f"{name}-priority",
+            metadata={"name": names.of(NAME), "labels": names.labels},
+            value=_PRIORITY,
+            description="The model server: what else stands on a machine with a GPU makes room for it.",
+            opts=child(self, after=after, minutes=5, delete_before_replace=True),
+        )
+        policies = network_policies(
+            self,
+            name,
+            metadata=self._metadata,
+            selector=self._selector,
+            load_balancer_cidrs=load_balancer_cidrs,
+            monitoring_namespace=monitoring_namespace,
+            egress=Egress(
+                internet=not serving.weights_in_image,
+                pod_identity=weights is not None,
+                aws_endpoint=weights.aws_endpoint if weights else None,
+            ),
+        )
+        scaled = settings.autoscaling
         self.deployment = kubernetes.apps.v1.Deployment(
             f"{name}-deployment",
-            metadata=self._metadata(),
+            metadata=self._metadata(NAME),
             spec={
-                "replicas": settings.replicas,
-                "progress_deadline_seconds": rollout_seconds,
+                "replicas": scaled.min_replicas if scaled else settings.replicas,
+                "progress_deadline_seconds": serving.timing.progress_deadline_seconds,
                 "revision_history_limit": 3,
                 "selector": {"match_labels": self._selector},
                 "strategy": {
@@ -98,124 +138,68 @@ class ModelService(pulumi.ComponentResource):
                     "metadata": {
                         "labels": {**names.labels, **self._selector},
                         # A new key or token starts new pods: variables are read once.
-                        "annotations": {f"{names.project}/secret": _fingerprint(values)},
+                        "annotations": {f"{names.project}/secret": _fingerprint(keys)},
                     },
-                    "spec": self._pod(settings, serving, image, secret.metadata.name, "hub-token" in values),
+                    "spec": pod_spec(
+                        settings=settings.pod,
+                        serving=serving,
+                        image=image,
+                        args=weights.args if weights else serving.args,
+                        environment={**serving.environment, **(weights.environment if weights else {})},
+                        secret=secret.metadata.name,
+                        secret_environment=variables,
+                        service_account=account.metadata.name,
+                        priority_class=priority.metadata.name,
+                        selector=self._selector,
+                    ),
                 },
             },
-            # One replica after the other, at worst.
-            opts=child(self, minutes=math.ceil(rollout_seconds * settings.replicas / 60) + 5),
+            opts=child(
+                self,
+                after=[*policies, *(weights.ready if weights else ())],
+                minutes=serving.timing.rollout_minutes(settings.most_replicas),
+                # Replicas by load are not ours to set back.
+                ignore_changes=["spec.replicas"] if scaled else (),
+            ),
         )
         self.service = kubernetes.core.v1.Service(
             f"{name}-service",
-            metadata=self._metadata(),
-            spec={
-                "type": "NodePort",
-                "selector": self._selector,
-                "ports": [
-                    {"name": "http", "port": serving.port, "target_port": "http", "node_port": NODE_PORT}
-                ],
-            },
-            # Kubernetes gives a Service its endpoints when the pods are ready.
-            opts=child(self, after=[self.deployment], minutes=15),
+            metadata={**self._metadata(NAME), "annotations": traffic.ANNOTATIONS},
+            spec=traffic.service_spec(selector=self._selector, port=serving.port),
+            opts=child(self, minutes=15),
         )
         kubernetes.policy.v1.PodDisruptionBudget(
             f"{name}-disruption-budget",
-            metadata=self._metadata(),
-            # Of one replica too: a machine that is replaced must get rid of its pod.
-            spec={"max_unavailable": 1, "selector": {"match_labels": self._selector}},
+            metadata=self._metadata(NAME),
+            spec={
+                "max_unavailable": _most_pods_of_a_machine(settings, serving),
+                "selector": {"match_labels": self._selector},
+            },
             opts=child(self, minutes=5),
         )
         self.register_outputs({})
 
-    def _metadata(self) -> dict[str, Any]:
+    def _metadata(self, name: str) -> dict[str, Any]:
         return {
-            "name": _NAME,
-            "namespace": self._namespace,
+            "name": name,
+            "namespace": self.namespace.metadata.name,
             "labels": {**self._names.labels, **self._selector},
         }
 
-    def _pod(
-        self,
-        settings: EksSettings,
-        serving: ServingSpec,
-        image: pulumi.Input[str],
-        secret: pulumi.Input[str],
-        has_hub_token: bool,
-    ) -> dict[str, Any]:
-        secrets = {"VLLM_API_KEY": "api-key", **({"HF_TOKEN": "hub-token"} if has_hub_token else {})}
-        health = {"http_get": {"path": serving.health_path, "port": "http"}, "timeout_seconds": 5}
-        gpus = {"nvidia.com/gpu": str(serving.gpu_count)}
-        memory = {"memory": f"{settings.pod.memory_gib}Gi"}
-        return {
-            # Kubernetes would set VLLM_PORT and the like for a Service of that name, and vLLM reads them.
-            "enable_service_links": False,
-            "automount_service_account_token": False,
-            "termination_grace_period_seconds": serving.termination_grace_seconds,
-            "node_selector": GPU_LABEL,
-            "tolerations": [{"key": GPU_TAINT_KEY, "operator": "Exists", "effect": "NoSchedule"}],
-            "security_context": {
-                "run_as_non_root": True,
-                "run_as_user": _USER,
-                "run_as_group": _GROUP,
-                "fs_group": _GROUP,
-                "seccomp_profile": {"type": "RuntimeDefault"},
-            },
-            "containers": [
-                {
-                    "name": "vllm",
-                    "image": image,
-                    "image_pull_policy": "IfNotPresent",
-                    "args": list(serving.args),
-                    "env": [
-                        *({"name": key, "value": value} for key, value in serving.environment.items()),
-                        *(
-                            {"name": name, "value_from": {"secret_key_ref": {"name": secret, "key": key}}}
-                            for name, key in secrets.items()
-                        ),
-                    ],
-                    "ports": [{"name": "http", "container_port": serving.port}],
-                    # vLLM answers only when the model is loaded, so until then only this probe asks: it has
-                    # the whole of the startup budget.
-                    "startup_probe": {
-                        **health,
-                        "period_seconds": _STARTUP_PERIOD_SECONDS,
-                        "failure_threshold": math.ceil(
-                            serving.startup_timeout_seconds / _STARTUP_PERIOD_SECONDS
-                        ),
-                    },
-                    "liveness_probe": {**health, "period_seconds": 10, "failure_threshold": 6},
-                    "readiness_probe": {**health, "period_seconds": 5, "failure_threshold": 2},
-                    # Still serving, until no node sends requests here any more; then vLLM gets its notice.
-                    "lifecycle": (
-                        {"pre_stop": {"sleep": {"seconds": serving.pre_stop_seconds}}}
-                        if serving.pre_stop_seconds
-                        else None
-                    ),
-                    "security_context": {
-                        "allow_privilege_escalation": False,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    # No limit of CPU: the engine's threads would be stopped in the middle of a step.
-                    "resources": {
-                        "requests": {"cpu": f"{settings.pod.cpu_millicores}m", **memory, **gpus},
-                        "limits": {**memory, **gpus},
-                    },
-                    "volume_mounts": [
-                        {"name": "shm", "mount_path": "/dev/shm"},  # noqa: S108  # the pod's own
-                        {"name": "cache", "mount_path": _CACHE},
-                    ],
-                }
-            ],
-            "volumes": [
-                # Counts against the memory limit.
-                {"name": "shm", "empty_dir": {"medium": "Memory", "size_limit": f"{serving.shm_gib}Gi"}},
-                {"name": "cache", "empty_dir": {}},
-            ],
-        }
+
+def _most_pods_of_a_machine(settings: EksSettings, serving: ServingSpec) -> int:
+    """Return how many pods may be away at a time: as many as one machine holds.
+
+    A machine that is replaced, or taken by AWS, must get rid of all of its pods. With fewer, it would wait
+    for the first to be ready elsewhere, where there may be no GPU: an update would fail after 15 minutes, and
+    a spot machine would go with pods that nobody told.
+    """
+    types = [name for group in settings.gpu_node_groups.values() for name in group.instance_types]
+    most_gpus = max(INSTANCE_GPUS[name].count for name in types)
+    return max(1, min(most_gpus // serving.gpu_count, settings.most_replicas))
 
 
-def _fingerprint(values: dict[str, pulumi.Input[str]]) -> pulumi.Output[str]:
+def _fingerprint(values: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
     return pulumi.Output.secret(
         pulumi.Output.json_dumps(values).apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:16])
     )

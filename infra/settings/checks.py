@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from infra.gpus import INSTANCE_GPUS
+from infra.settings import eks_checks
 from infra.settings.vocabulary import Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from infra.settings.eks import EksSettings
     from infra.settings.sections import (
-        EksSettings,
         ModelSettings,
         RunpodSettings,
         ServingSettings,
         Target,
     )
-
-SPOT_DRAIN_LIMIT_SECONDS = 105  # AWS takes a spot machine 120 s after its notice; the rest is for the notice
-_TENSOR_CORE_BFLOAT16 = (8, 0)
 
 # Arguments of vLLM that a setting, or the definition itself, decides: said twice, one would win in silence.
 OWNED_ARGUMENTS = {
@@ -49,11 +47,17 @@ OWNED_ARGUMENTS = {
     "--host": "the image",
     "--port": "the image",
     "--disable-access-log-for-endpoints": "the shared definition",
+    "--sse-keep-alive-interval": "the shared definition",
+    "--fail-on-environ-validation": "the shared definition",
+    "--load-format": "eks.s3_weights",
+    "--model-loader-extra-config": "eks.s3_weights",
 }
 OWNED_VARIABLES = {
     "VLLM_API_KEY": "the secret apiKey",
     "HF_TOKEN": "the secret hubToken",
     "HUGGING_FACE_HUB_TOKEN": "the secret hubToken",
+    "HF_HUB_CACHE": "model.weights",
+    "HF_HUB_OFFLINE": "model.weights",
     "PORT": "the image",
     "PORT_HEALTH": "the image",
     "HEALTH_CHECK_PATH": "the image",
@@ -72,6 +76,10 @@ def within(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
         value = getattr(section, key)
         if isinstance(value, Section):
             yield from within(value, f"{prefix}{key}.")
+        elif isinstance(value, Mapping):
+            for name, item in value.items():
+                if isinstance(item, Section):
+                    yield from within(item, f"{prefix}{key}.{name}.")
 
 
 def across(
@@ -81,6 +89,7 @@ def across(
     serving: ServingSettings,
     eks: EksSettings | None,
     runpod: RunpodSettings | None,
+    on_sandbox: bool,
 ) -> Iterator[tuple[str, str]]:
     """Yield the problems between sections, as pairs of dotted key and reason."""
     yield from _owned(serving)
@@ -90,7 +99,7 @@ def across(
             f" = {runpod.gpu_count} must be serving.tensor_parallel_size ({serving.tensor_parallel_size})",
         )
     if eks is not None and "eks" in targets:
-        yield from _eks(model, serving, eks)
+        yield from eks_checks.across(model=model, serving=serving, eks=eks, on_sandbox=on_sandbox)
 
 
 def _owned(serving: ServingSettings) -> Iterator[tuple[str, str]]:
@@ -102,49 +111,3 @@ def _owned(serving: ServingSettings) -> Iterator[tuple[str, str]]:
         owner = OWNED_VARIABLES.get(name) or ("the image" if name.startswith(_OWNED_PREFIX) else None)
         if owner is not None:
             yield f"serving.environment.{name}", f": {owner} decides it"
-
-
-def _eks(model: ModelSettings, serving: ServingSettings, eks: EksSettings) -> Iterator[tuple[str, str]]:
-    nodes = eks.gpu_nodes
-    gpus = [INSTANCE_GPUS[name] for name in nodes.instance_types]
-    fewest = min(item.count for item in gpus)
-    parallel = serving.tensor_parallel_size
-    if parallel > fewest:
-        yield (
-            "serving.tensor_parallel_size",
-            f" = {parallel} is more than the GPUs of a node: eks.gpu_nodes.instance_types have {fewest}",
-        )
-        return
-    # Nothing adds machines by itself, so those that `max` would still allow hold nothing.
-    room = nodes.desired * (fewest // parallel)
-    if eks.replicas > room:
-        yield (
-            "eks.replicas",
-            (
-                f" = {eks.replicas} is more than fit: eks.gpu_nodes.desired = {nodes.desired} nodes of "
-                f"{fewest} GPUs hold {room} with tensor_parallel_size {parallel}"
-            ),
-        )
-    if eks.surge and eks.replicas + 1 > room:
-        yield (
-            "eks.surge",
-            (
-                f": needs room for one more than eks.replicas = {eks.replicas}, and {room} fit on "
-                f"eks.gpu_nodes.desired = {nodes.desired} nodes"
-            ),
-        )
-    if nodes.capacity_type == "SPOT" and serving.drain_seconds > SPOT_DRAIN_LIMIT_SECONDS:
-        yield (
-            "serving.drain_seconds",
-            (
-                f" = {serving.drain_seconds} must be {SPOT_DRAIN_LIMIT_SECONDS} or less on spot machines: "
-                "AWS takes them 120 s after its notice"
-            ),
-        )
-    if model.dtype == "bfloat16" and gpus[0].compute_capability < _TENSOR_CORE_BFLOAT16:
-        yield "model.dtype", f' = "bfloat16": {gpus[0].model} cannot, use "float16"'
-    if model.task == "classify" and not eks.load_balancer.internal:
-        yield (
-            "eks.load_balancer.internal",
-            ' must be true with model.task "classify": vLLM asks no key at /classify',
-        )

@@ -12,10 +12,10 @@ import yaml
 from pydantic import ValidationError
 
 from infra.settings import checks, problems
+from infra.settings.eks import EksSettings
 from infra.settings.problems import SettingsError
 from infra.settings.sections import (
     AwsSettings,
-    EksSettings,
     ImageSettings,
     ModelSettings,
     RunpodSettings,
@@ -190,6 +190,7 @@ def _settings(config: Mapping[str, object], file: str, found: list[str]) -> Sett
                 serving=sections["serving"],
                 eks=sections.get("eks"),
                 runpod=sections.get("runpod"),
+                on_sandbox="sandbox" in values,
             )
         ]
     if found:

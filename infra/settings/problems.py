@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import types
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from infra.settings.vocabulary import Allowed, Section
@@ -65,12 +66,24 @@ def _walk(section: type[Section], place: Sequence[int | str]) -> tuple[str, type
             if nested is None:  # the part is a key of a mapping: the mapping's own words hold
                 continue
             owner = nested
+            if _is_mapping(field.annotation):  # the part is the name of a section in it
+                field = None
+                continue
         field = owner.model_fields.get(part)
     return key, owner, field
 
 
 def _section_of(annotation: Any) -> type[Section] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+    """Return the section in an annotation: itself, or an optional one, or those of a mapping's values."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    inner = (_section_of(item) for item in get_args(annotation))
+    return next((section for section in inner if section is not None), None)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
 def _allowed(field: FieldInfo | None) -> str:

@@ -127,7 +127,51 @@ CudaVersion = Annotated[
     Field(pattern=r"^\d+\.\d+$"),
     Allowed('a CUDA version in quotes, such as "13.0"'),
 ]
+PrincipalArn = Annotated[
+    str,
+    Field(pattern=r"^arn:aws:iam::\d{12}:(role|user)/.+$"),
+    Allowed("the ARN of an IAM role or user, arn:aws:iam::<account>:role/<name>"),
+]
 PrincipalArns = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^arn:aws:iam::\d{12}:(role|user)/.+$")], ...],
+    tuple[PrincipalArn, ...],
     Allowed("a list of ARNs of IAM roles or users, arn:aws:iam::<account>:role/<name>"),
+]
+VpcId = Annotated[str, Field(pattern=r"^vpc-[0-9a-f]{8,17}$"), Allowed('a VPC\'s id, "vpc-..."')]
+SubnetIds = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]{8,17}$")], ...],
+    Allowed('a list of 2 or 3 ids of subnets, "subnet-...", each in another zone'),
+]
+CapacityReservationId = Annotated[
+    str, Field(pattern=r"^cr-[0-9a-f]{8,17}$"), Allowed('a capacity reservation\'s id, "cr-..."')
+]
+ReleaseVersion = Annotated[
+    str,
+    Field(pattern=r"^1\.\d{2}\.\d+-[0-9a-f]{8}$"),
+    Allowed('a release of the machine image: "1.35.6-20260724", or Bottlerocket\'s "1.59.0-3e1c4d2a"'),
+]
+AddonVersion = Annotated[
+    str,
+    Field(pattern=r"^v\d+\.\d+\.\d+-eksbuild\.\d+$"),
+    Allowed('an add-on\'s version such as "v1.21.1-eksbuild.3"'),
+]
+GroupName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,19}$")]
+CertificateArn = Annotated[
+    str,
+    Field(pattern=r"^arn:aws:acm:[a-z0-9-]+:\d{12}:certificate/.+$"),
+    Allowed("the ARN of an ACM certificate, arn:aws:acm:<region>:<account>:certificate/<id>"),
+]
+HostName = Annotated[
+    str,
+    Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$"),
+    Allowed('a host\'s full name in lower case such as "model.example.com"'),
+]
+BucketName = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"),
+    Allowed("the name of an S3 bucket"),
+]
+EmailAddresses = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")], ...],
+    Field(min_length=1, max_length=10),
+    Allowed("a list of 1 to 10 e-mail addresses"),
 ]

@@ -6,21 +6,35 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from sandbox.aws import rules_ec2, rules_other  # noqa: F401  # puts AWS's rules in front of moto's operations
+from sandbox.aws import (  # noqa: F401  # these put AWS's rules in front of moto's operations
+    rules_autoscaling,
+    rules_ec2,
+    rules_kms,
+    rules_logs,
+    rules_other,
+    rules_waf,
+)
 from sandbox.aws.addresses import Addresses
+from sandbox.aws.budgets import Budgets
 from sandbox.aws.builds import Builds
 from sandbox.aws.cloud import ACCOUNT_ID, REGION, Cloud
 from sandbox.aws.codebuild import CodeBuild, CodeBuildState
 from sandbox.aws.eks.controller import Controller
 from sandbox.aws.eks.events import Events
+from sandbox.aws.eks.pod_identity import PodIdentity
 from sandbox.aws.eks.service import Eks
 from sandbox.aws.eks.state import State
 from sandbox.aws.eks.token_review import TokenReviewer
+from sandbox.aws.endpoints import settle_endpoints
+from sandbox.aws.faults import Faults
 from sandbox.aws.identity import create_deployer, load_credentials
 from sandbox.aws.loadbalancer import LoadBalancers
-from sandbox.aws.nat import NatGateways
+from sandbox.aws.messages import json_response
+from sandbox.aws.nat import settle_nat_gateways
+from sandbox.aws.quotas import ServiceQuotas
 from sandbox.aws.registry import Registry
-from sandbox.aws.server import Server, json_response
+from sandbox.aws.reverse import private_addresses
+from sandbox.aws.server import Server
 
 if TYPE_CHECKING:
     import threading
@@ -50,7 +64,10 @@ class Account:
         self._credentials = load_credentials(directory)
         self.cloud = Cloud(directory, Addresses(block, port), self._fail)
         create_deployer(self._credentials)
-        self.nat_gateways = NatGateways(self.cloud)
+        settle_nat_gateways(self.cloud)
+        settle_endpoints(self.cloud)
+        self.cloud.services["budgets"] = Budgets(self.cloud)
+        self.cloud.services["service-quotas"] = ServiceQuotas(self.cloud)
         eks_state = State()
         self.cloud.services["eks"] = Eks(self.cloud, eks_state)
         Events(self.cloud, eks_state)
@@ -59,9 +76,17 @@ class Account:
         self._builds = Builds(self.cloud, build_state, self._environment())
         self._clusters = Controller(self.cloud, eks_state, self._environment())
         self._balancers = LoadBalancers(self.cloud, lambda instance_id: self._node(eks_state, instance_id))
+        self._reviewer = TokenReviewer(self.cloud, eks_state)
+        self._identities = PodIdentity(self.cloud, eks_state, self._clusters.control_plane)
+        faults = Faults(self.cloud, eks_state, self._credentials.secret_access_key)
         admin: dict[str, Callable[[HttpRequest], HttpResponse]] = {
             "health": self._health,
-            "eks": TokenReviewer(self.cloud, eks_state),
+            "eks": self._answer_cluster,
+            "addresses": lambda _: json_response(
+                200, self.cloud.inside(lambda: private_addresses(self.cloud, eks_state))
+            ),
+            "faults": faults.settings,
+            "interruptions": faults.interruptions,
         }
         registry = Registry(self.cloud, self._credentials.secret_access_key)
         self._server = Server(self.cloud, registry, admin)
@@ -86,6 +111,17 @@ class Account:
         _log.error("%s", message)
         self.failure = message
         self._stop.set()
+
+    def _answer_cluster(self, request: HttpRequest) -> HttpResponse:
+        """Answer what the parts of a cluster ask, under `/_sandbox/eks/<cluster>/`."""
+        cluster, *what = request.path.strip("/").split("/")[2:] or [""]
+        if (request.method, what) == ("POST", ["token-review"]):
+            return self._reviewer.review(cluster, request)
+        if (request.method, what) == ("GET", ["pod-identity-credentials"]):
+            return self._identities.credentials(cluster, request)
+        if request.method == "GET" and what[:1] == ["pod-identity"] and len(what) == 3:
+            return self._identities.is_associated(cluster, what[1], what[2])
+        return json_response(404, {"message": f"There is no {request.method} {request.path}."})
 
     def _health(self, _: HttpRequest) -> HttpResponse:
         return json_response(

@@ -27,10 +27,9 @@ class Addresses:
         """The URL of the AWS API and of the image registry."""
         return f"http://{self.api}:{self.port}"
 
-    @property
-    def kubernetes(self) -> str:
-        """The address of the Kubernetes control plane."""
-        return f"127.{self.block}.0.3"
+    def control_plane(self, number: int) -> str:
+        """Return the address of the Kubernetes control plane of a cluster, counted from 0."""
+        return f"127.{self.block}.0.{3 + number}"
 
     @property
     def pod_network(self) -> str:

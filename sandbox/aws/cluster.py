@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
-
 from sandbox import processes
+from sandbox.aws.kubernetes_api import ApiError, KubernetesApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 KUBERNETES_COMMAND: list[str] = [sys.executable, "-m", "sandbox.kubernetes"]
 NODE_COMMAND: list[str] = [sys.executable, "-m", "sandbox.kubernetes.node"]
@@ -23,6 +21,8 @@ NODE_COMMAND: list[str] = [sys.executable, "-m", "sandbox.kubernetes.node"]
 _CONTROL_PLANE_TIMEOUT_SECONDS = 1800.0  # the first start on a machine builds the binaries
 _NODE_TIMEOUT_SECONDS = 60.0
 _DRAIN_SECONDS = 120.0
+_GRACE_SECONDS = 780.0  # with the above 15 minutes, after which EKS gives a drain up
+_LOOK_SECONDS = 0.5
 _STOP_SECONDS = 30.0
 
 
@@ -56,6 +56,10 @@ class NodeSpec:
         labels: labels it registers with.
         taints: taints it registers with, as `key=value:Effect`.
         gpus: how many GPUs it has.
+        device_plugin: `builtin` where its image has NVIDIA's device plugin, `pod` where a DaemonSet does.
+        network_policy: whether network policies are enforced.
+        cluster: the cluster's name in EKS.
+        region: where it is.
         environment: credentials for the registry.
     """
 
@@ -67,6 +71,10 @@ class NodeSpec:
     labels: Mapping[str, str]
     taints: tuple[str, ...]
     gpus: int
+    device_plugin: str
+    network_policy: bool
+    cluster: str
+    region: str
     environment: Mapping[str, str]
 
 
@@ -124,6 +132,10 @@ def start_node(
         *("--labels", ",".join(f"{key}={value}" for key, value in spec.labels.items())),
         *("--taints", ",".join(spec.taints)),
         *("--gpus", str(spec.gpus)),
+        *("--device-plugin", spec.device_plugin),
+        *("--network-policy", "on" if spec.network_policy else "off"),
+        *("--cluster", spec.cluster),
+        *("--region", spec.region),
     ]
     process, ready = _start(argv, f"node {spec.name}", directory / "node.log", dict(spec.environment))
     try:
@@ -169,72 +181,90 @@ def stop(process: processes.Process) -> None:
     process.stop(_STOP_SECONDS)
 
 
-def _core(control_plane: ControlPlane) -> client.CoreV1Api:
-    return client.CoreV1Api(config.new_client_from_config(control_plane.kubeconfig))
+def _api(control_plane: ControlPlane) -> KubernetesApi:
+    return KubernetesApi(Path(control_plane.kubeconfig))
 
 
-def drain(control_plane: ControlPlane, node: str, cancelled: Callable[[], bool]) -> None:
+def drain(
+    control_plane: ControlPlane,
+    node: str,
+    cancelled: Callable[[], bool],
+    *,
+    seconds: float = _DRAIN_SECONDS,
+    force: bool = True,
+) -> None:
     """Cordon a node, evict its pods as a managed node group does, and wait until they are gone.
 
-    Pods that are still there after two minutes are deleted.
+    Pods of a DaemonSet stay: they would come back.
+
+    Args:
+        control_plane: the cluster's.
+        node: the node's name.
+        cancelled: says whether the sandbox stops.
+        seconds: how long pods may be kept by a disruption budget.
+        force: whether pods that are still kept then are deleted, and waited for; else they are left.
 
     Raises:
         CancelledError: the sandbox stops.
     """
-    core = _core(control_plane)
+    with _api(control_plane) as api:
+        try:
+            api.call("PATCH", f"/api/v1/nodes/{node}", {"spec": {"unschedulable": True}})
+        except ApiError as error:
+            if error.status == 404:
+                return
+            raise
+        kept_until = time.monotonic() + seconds
+        given_up = kept_until + (_GRACE_SECONDS if force else 0.0)
+        while left := _drainable(api, node):
+            if cancelled():
+                raise CancelledError
+            if time.monotonic() > given_up:
+                return
+            for metadata in left:
+                if not metadata.get("deletionTimestamp"):
+                    _evict(api, metadata, delete=force and time.monotonic() > kept_until)
+            time.sleep(_LOOK_SECONDS)
+
+
+def _drainable(api: KubernetesApi, node: str) -> list[dict[str, Any]]:
+    """Return the metadata of the pods that a drain moves: all but DaemonSets' and those that have ended."""
+    pods = api.call("GET", "/api/v1/pods", fieldSelector=f"spec.nodeName={node}")["items"]
+    return [
+        pod["metadata"]
+        for pod in pods
+        if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
+        and not any(owner["kind"] == "DaemonSet" for owner in pod["metadata"].get("ownerReferences", []))
+    ]
+
+
+def _evict(api: KubernetesApi, metadata: dict[str, Any], *, delete: bool) -> None:
+    name, namespace = metadata["name"], metadata["namespace"]
+    path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": namespace},
+    }
     try:
-        core.patch_node(node, {"spec": {"unschedulable": True}})
-    except ApiException as error:
-        if error.status == 404:
-            return
-        raise
-
-    @retry(
-        retry=retry_if_exception_type(_PodsLeftError),
-        wait=wait_fixed(0.5),
-        stop=stop_after_delay(_DRAIN_SECONDS),
-        reraise=True,
-    )
-    def evict() -> None:
-        if cancelled():
-            raise CancelledError
-        left = core.list_pod_for_all_namespaces(field_selector=f"spec.nodeName={node}").items
-        for pod in left:
-            if pod.metadata.deletion_timestamp is None:
-                _evict(core, pod)
-        if left:
-            raise _PodsLeftError
-
-    try:
-        evict()
-    except _PodsLeftError:
-        for pod in core.list_pod_for_all_namespaces(field_selector=f"spec.nodeName={node}").items:
-            core.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
-
-
-def _evict(core: client.CoreV1Api, pod: Any) -> None:
-    body = client.V1Eviction(
-        metadata=client.V1ObjectMeta(name=pod.metadata.name, namespace=pod.metadata.namespace)
-    )
-    try:
-        core.create_namespaced_pod_eviction(pod.metadata.name, pod.metadata.namespace, body)
-    except ApiException as error:
+        if delete:
+            api.call("DELETE", path)
+        else:
+            api.call("POST", f"{path}/eviction", body)
+    except ApiError as error:
         # 404: gone already. 429: a disruption budget does not allow it yet.
         if error.status not in {404, 429}:
             raise
 
 
-class _PodsLeftError(Exception):
-    """A node still has pods."""
-
-
 def remove_node(control_plane: ControlPlane, node: str) -> None:
     """Delete a node's object, as EKS does when its instance is gone."""
-    try:
-        _core(control_plane).delete_node(node)
-    except ApiException as error:
-        if error.status != 404:
-            raise
+    with _api(control_plane) as api:
+        try:
+            api.call("DELETE", f"/api/v1/nodes/{node}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
 
 def set_node(
@@ -244,4 +274,25 @@ def set_node(
     taints: list[dict[str, str]],
 ) -> None:
     """Give a running node labels (None removes one) and taints."""
-    _core(control_plane).patch_node(node, {"metadata": {"labels": dict(labels)}, "spec": {"taints": taints}})
+    change = {"metadata": {"labels": dict(labels)}, "spec": {"taints": taints}}
+    with _api(control_plane) as api:
+        api.call("PATCH", f"/api/v1/nodes/{node}", change)
+
+
+def review_token(control_plane: ControlPlane, token: str, audience: str) -> dict[str, Any] | None:
+    """Return the user of a token as the API server's TokenReview has it, or None where it is not valid.
+
+    Raises:
+        ApiError: the API server cannot be asked.
+    """
+    review = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token, "audiences": [audience]},
+    }
+    with _api(control_plane) as api:
+        status = api.call("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)["status"]
+    if not status.get("authenticated") or audience not in status.get("audiences", []):
+        return None
+    user: dict[str, Any] = status["user"]
+    return user

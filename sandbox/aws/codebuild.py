@@ -7,14 +7,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from moto.iam.models import iam_backends
 from moto.logs.models import logs_backends
 from moto.moto_api._internal import mock_random
 from moto.sts.models import sts_backends
 
 from sandbox.aws.cloud import ACCOUNT_ID, REGION, Cloud
 from sandbox.aws.errors import AwsError
-from sandbox.aws.service import JsonService, trusted_services
+from sandbox.aws.service import JsonService, trusts
 
 if TYPE_CHECKING:
     from sandbox.aws.messages import HttpRequest, HttpResponse
@@ -75,9 +74,7 @@ class CodeBuild(JsonService):
 
     def _check(self, project: dict[str, Any]) -> None:
         role = project["serviceRole"]
-        roles = iam_backends[self.account_id]["aws"].roles.values()
-        documents = [each.assume_role_policy_document for each in roles if each.arn == role]
-        if not documents or "codebuild.amazonaws.com" not in trusted_services(documents[0]):
+        if not trusts(role, "codebuild.amazonaws.com"):
             raise self.invalid(f"CodeBuild is not authorized to perform: sts:AssumeRole on {role}")
         source = project["source"]
         if source["type"] not in {"S3", "NO_SOURCE"}:

@@ -35,15 +35,13 @@ class HealthChecker:
     def __init__(self) -> None:
         self.health: dict[tuple[str, Target], Health] = {}
         self._tasks: dict[tuple[str, Target], tuple[TargetGroup, asyncio.Task[None]]] = {}
-        self._client = httpx.AsyncClient(
-            trust_env=False, follow_redirects=False, limits=httpx.Limits(max_keepalive_connections=0)
-        )
+        self._clients: dict[str, httpx.AsyncClient] = {}
 
     def apply(self, groups: tuple[TargetGroup, ...]) -> None:
         """Check these groups' targets from now on, and no others."""
         wanted = {(group.arn, target): group for group in groups for target in group.targets}
         for key, (group, task) in list(self._tasks.items()):
-            if key not in wanted or wanted[key].check != group.check:
+            if key not in wanted or (wanted[key].check, wanted[key].source) != (group.check, group.source):
                 task.cancel()
                 del self._tasks[key]
             if key not in wanted:
@@ -58,7 +56,23 @@ class HealthChecker:
         """Check nothing any more."""
         for _, task in self._tasks.values():
             task.cancel()
-        await self._client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
+
+    def _client_from(self, source: str) -> httpx.AsyncClient:
+        """Return the client of a load balancer's address."""
+        if source not in self._clients:
+            limits = httpx.Limits(max_keepalive_connections=0)
+            transport = httpx.AsyncHTTPTransport(
+                verify=False,  # targets speak plain HTTP
+                trust_env=False,
+                local_address=source,
+                limits=limits,
+            )
+            self._clients[source] = httpx.AsyncClient(
+                trust_env=False, follow_redirects=False, transport=transport
+            )
+        return self._clients[source]
 
     async def _watch(self, group: TargetGroup, target: Target) -> None:
         while True:
@@ -74,7 +88,9 @@ class HealthChecker:
         url = f"http://{target.address}:{check.port or target.port}{check.path}"
         try:
             async with asyncio.timeout(check.timeout_seconds):
-                response = await self._client.get(url, headers={"User-Agent": "ELB-HealthChecker/2.0"})
+                response = await self._client_from(group.source).get(
+                    url, headers={"User-Agent": "ELB-HealthChecker/2.0"}
+                )
         except (TimeoutError, httpx.TimeoutException):
             return "Target.Timeout", "Request timed out"
         except httpx.HTTPError:

@@ -11,11 +11,13 @@ from moto.elbv2.models import ELBv2Backend, FakeHealthStatus, FakeListener, elbv
 from moto.elbv2.responses import ELBV2Response
 from moto.moto_api._internal import mock_random
 
+from sandbox.aws.certificates import check_tls, tls_of
 from sandbox.aws.cloud import ACCOUNT_ID, Cloud
 from sandbox.aws.errors import AwsError
 from sandbox.aws.guards import after, before
-from sandbox.aws.proxy import DataPlane, listen, why_not
+from sandbox.aws.proxy import DataPlane
 from sandbox.aws.routing import HealthCheck, Listener, Rule, Target, TargetGroup
+from sandbox.aws.sockets import listen, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,19 +95,38 @@ class LoadBalancers:
                     key=lambda rule: (rule.is_default, 0 if rule.is_default else int(rule.priority)),
                 )
                 made = tuple(Rule(tuple(rule.conditions), _action(rule.actions)) for rule in rules)
-                yield Listener(listener.arn, balancer.dns_name, int(listener.port), idle, made)
+                yield Listener(
+                    listener.arn,
+                    balancer.dns_name,
+                    int(listener.port),
+                    idle,
+                    made,
+                    tls_of(listener) if listener.protocol == "HTTPS" else None,
+                )
 
     def _target_groups(self) -> Iterator[TargetGroup]:
         for region, elb in list(elbv2_backends[ACCOUNT_ID].items()):
             for group in elb.target_groups.values():
-                if group.target_type == "lambda" or not elb._any_listener_using(group.arn):  # noqa: SLF001
+                source = self._source(group)
+                if group.target_type == "lambda" or source is None:
                     continue
                 targets = tuple(
                     Target(each["Id"], self._address(region, each["Id"]), int(each["Port"] or group.port))
                     for each in group.targets.values()
                 )
                 delay = float(str(group.attributes["deregistration_delay.timeout_seconds"]))
-                yield TargetGroup(group.arn, targets, _check(group), delay)
+                yield TargetGroup(group.arn, source, targets, _check(group), delay)
+
+    def _source(self, group: Any) -> str | None:
+        """Return the address of the load balancer that uses a target group."""
+        for balancer in self._balancers():
+            if any(
+                group.arn in _forwarded_to(rule)
+                for listener in balancer.listeners.values()
+                for rule in listener.rules.values()
+            ):
+                return str(balancer.dns_name)
+        return None
 
     def _address(self, region: str, target_id: str) -> str | None:
         if not target_id.startswith("i-"):
@@ -134,14 +155,14 @@ class LoadBalancers:
         @before(ELBV2Response, "create_listener")
         def _can_listen(request: Any) -> None:
             params = request._get_params()  # noqa: SLF001
-            self._check_listener(request, params, params["LoadBalancerArn"], taken=None)
+            self._check_listener(request, params, params["LoadBalancerArn"], None)
 
         @before(ELBV2Response, "modify_listener")
         def _can_still_listen(request: Any) -> None:
             params = request._get_params()  # noqa: SLF001
             for balancer in self._balancers():
                 if listener := balancer.listeners.get(params["ListenerArn"]):
-                    self._check_listener(request, params, balancer.arn, taken=int(listener.port))
+                    self._check_listener(request, params, balancer.arn, listener)
 
         @after(ELBv2Backend, "describe_target_health")
         def _tell_health(
@@ -149,18 +170,15 @@ class LoadBalancers:
         ) -> None:
             described[:] = self._health(elb, target_group_arn, targets)
 
-    def _check_listener(self, request: Any, params: dict[str, Any], arn: str, taken: int | None) -> None:
-        protocol = params.get("Protocol", "HTTP")
-        if protocol != "HTTP":
-            raise AwsError(
-                "NotImplemented", f"The sandbox's load balancers speak HTTP only, not {protocol}.", 501
-            )
+    def _check_listener(self, request: Any, params: dict[str, Any], arn: str, current: Any) -> None:
+        check_tls(params, current, replaying=self._cloud.replaying)
         for action in params.get("DefaultActions", []):
             if action["Type"] not in _ANSWERING:
                 raise AwsError(
                     "NotImplemented", f"The sandbox's load balancers do not do {action['Type']}.", 501
                 )
         balancer = request.elbv2_backend.load_balancers.get(arn)
+        taken = int(current.port) if current is not None else None
         port = int(params.get("Port") or taken or 0)
         if balancer is None or port == taken or self._cloud.replaying:
             return
@@ -208,6 +226,17 @@ class LoadBalancers:
                 )
             )
         return described
+
+
+def _forwarded_to(rule: Any) -> set[str]:
+    """Return the ARNs of the target groups that a rule forwards to."""
+    found: set[str] = set()
+    for action in rule.actions:
+        groups = (action.data.get("ForwardConfig") or {}).get("TargetGroups") or []
+        found.update(each["TargetGroupArn"] for each in groups)
+        if action.data.get("TargetGroupArn"):
+            found.add(action.data["TargetGroupArn"])
+    return found
 
 
 def _action(actions: list[Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 from urllib.parse import parse_qsl
 
 _CREDENTIAL = re.compile(r"Credential=([^/,]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
@@ -113,3 +114,8 @@ class HttpRequest:
         if not isinstance(loaded, dict):
             raise TypeError("the body is not a JSON object")
         return loaded
+
+
+def json_response(status: int, body: dict[str, Any]) -> HttpResponse:
+    """Return an answer with a JSON body."""
+    return HttpResponse(status, (("Content-Type", "application/json"),), json.dumps(body).encode())

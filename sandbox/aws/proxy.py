@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import logging
-import random
-import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,13 +16,15 @@ from moto.moto_api._internal.moto_random import MotoRandom
 
 from sandbox.aws import routing
 from sandbox.aws.health import Health, HealthChecker
+from sandbox.aws.sockets import listen, tls_context, why_not
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Coroutine
 
     from starlette.types import Message, Receive, Scope, Send
 
-    from sandbox.aws.routing import Listener, Target, TargetGroup
+    from sandbox.aws.routing import Listener, Target, TargetGroup, Tls
 
 _log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 10.0
@@ -48,32 +47,6 @@ _REASONS = {
     503: "Service Temporarily Unavailable",
     504: "Gateway Time-out",
 }
-
-
-def listen(address: str, port: int) -> socket.socket:
-    """Return a socket that listens on an address.
-
-    Raises:
-        OSError: it is in use, or this user may not.
-    """
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((address, port))
-        listening.listen(1024)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def why_not(error: OSError, address: str, port: int) -> str:
-    """Say in one line why an address cannot be listened on."""
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} of {address} is in use on this machine; free it or choose another listener port"
-    if error.errno == errno.EACCES:
-        return f"this user may not listen on port {port}; choose a listener port of 1024 or higher"
-    return f"port {port} of {address} cannot be listened on: {error}"
 
 
 class DataPlane:
@@ -108,9 +81,11 @@ class DataPlane:
             await asyncio.gather(*(each.stop() for each in stopping))
         failed: dict[str, str] = {}
         for key, listener in wanted.items():
-            if key in self._running:
+            if key in self._running and self._running[key].tls == listener.tls:
                 self._running[key].listener = listener
                 continue
+            if key in self._running:  # another certificate
+                await self._running.pop(key).stop()
             try:
                 listening = listen(*key)
             except OSError as error:
@@ -155,6 +130,7 @@ class _RunningListener:
     def __init__(self, listener: Listener, listening: socket.socket, forwarder: _Forwarder) -> None:
         self.listener = listener
         self._forwarder = forwarder
+        self._tls = listener.tls
         config = uvicorn.Config(
             self._application,
             interface="asgi3",
@@ -170,8 +146,14 @@ class _RunningListener:
             timeout_graceful_shutdown=int(_STOP_SECONDS),
             h11_max_incomplete_event_size=64 << 10,
         )
+        config.load()
+        config.ssl = tls_context(listener.tls) if listener.tls else None
         self._server = uvicorn.Server(config)
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[listening]))
+
+    @property
+    def tls(self) -> Tls | None:
+        return self._tls
 
     async def stop(self) -> None:
         self._server.should_exit = True
@@ -193,11 +175,7 @@ class _Forwarder:
         self._groups: dict[str, TargetGroup] = {}
         self._turn = itertools.count()
         self._in_flight: dict[tuple[str, Target], set[asyncio.Task[None]]] = {}
-        self._client = httpx.AsyncClient(
-            trust_env=False,
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        )
+        self._connections: dict[str, httpx.AsyncHTTPTransport] = {}
 
     def apply(self, groups: tuple[TargetGroup, ...]) -> None:
         """Send requests to these groups from now on."""
@@ -218,7 +196,27 @@ class _Forwarder:
 
     async def close(self) -> None:
         await self.checker.close()
-        await self._client.aclose()
+        for connections in self._connections.values():
+            await connections.aclose()
+
+    def _connections_from(self, listener: Listener) -> httpx.AsyncHTTPTransport:
+        """Return the connections of a load balancer to its targets.
+
+        They come from its own address, and stay open for the requests to come as long as the idle timeout
+        allows: a target that wants no more requests has to say so by its health check.
+        """
+        if listener.address not in self._connections:
+            self._connections[listener.address] = httpx.AsyncHTTPTransport(
+                verify=False,  # targets speak plain HTTP
+                trust_env=False,
+                local_address=listener.address,
+                limits=httpx.Limits(
+                    max_connections=None,
+                    max_keepalive_connections=None,
+                    keepalive_expiry=listener.idle_timeout_seconds,
+                ),
+            )
+        return self._connections[listener.address]
 
     async def answer(self, listener: Listener, scope: Scope, receive: Receive, send: Send) -> None:
         request = _seen(scope)
@@ -231,11 +229,11 @@ class _Forwarder:
         elif action["Type"] == "redirect":
             config = action["RedirectConfig"]
             query = scope["query_string"].decode("latin-1")
-            location = routing.redirect_location(config, request, listener.port, query)
+            location = routing.redirect_location(config, request, listener, query)
             status = int(config["StatusCode"].removeprefix("HTTP_"))
             await _reply(send, status, b"", [(b"location", location.encode())])
         else:
-            await self._forward(listener, _group_of(action), scope, receive, send)
+            await self._forward(listener, routing.group_of(action), scope, receive, send)
 
     def _pick(self, group_arn: str) -> tuple[Target, TargetGroup] | None:
         """Return the next target in turn: a healthy one, or any where none is, as an ALB fails open."""
@@ -299,7 +297,7 @@ class _Forwarder:
         if not has_body:
             inbound.finished.set()
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._connections_from(listener).handle_async_request(request)
         except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.ConnectTimeout):
             await _fail(send, 504)
             return
@@ -312,17 +310,6 @@ class _Forwarder:
             _log.warning("target %s broke off in the middle of an answer: %s", target.id, error)
         finally:
             await response.aclose()
-
-
-def _group_of(action: dict[str, Any]) -> str:
-    """Return the ARN of the group that a forward action sends a request to; weights decide among several."""
-    groups = (action.get("ForwardConfig") or {}).get("TargetGroups") or []
-    if not groups:
-        return str(action["TargetGroupArn"])
-    weights = [float(each.get("Weight", 1)) for each in groups]
-    if not any(weights):
-        return ""
-    return str(random.choices(groups, weights)[0]["TargetGroupArn"])  # noqa: S311  # not a secret
 
 
 def _seen(scope: Scope) -> routing.Request:
@@ -347,7 +334,7 @@ def _request_headers(scope: Scope, listener: Listener) -> list[tuple[bytes, byte
             kept.append((name, value))
     kept += [
         (b"x-forwarded-for", ", ".join(chain).encode("latin-1")),
-        (b"x-forwarded-proto", b"http"),
+        (b"x-forwarded-proto", listener.protocol.lower().encode()),
         (b"x-forwarded-port", str(listener.port).encode()),
     ]
     if all(name != b"x-amzn-trace-id" for name, _ in kept):

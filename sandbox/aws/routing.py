@@ -6,6 +6,7 @@ The conditions: https://docs.aws.amazon.com/elasticloadbalancing/latest/applicat
 from __future__ import annotations
 
 import ipaddress
+import random
 import re
 from dataclasses import dataclass, field
 from functools import cache
@@ -48,9 +49,15 @@ class HealthCheck:
 
 @dataclass(frozen=True)
 class TargetGroup:
-    """A target group that a load balancer sends requests to."""
+    """A target group that a load balancer sends requests to.
+
+    Args:
+        arn: its ARN.
+        source: the address of its load balancer, from which its health checks come.
+    """
 
     arn: str
+    source: str
     targets: tuple[Target, ...]
     check: HealthCheck
     deregistration_delay_seconds: float
@@ -65,6 +72,21 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Tls:
+    """What a listener ends TLS with.
+
+    Args:
+        certificate: the certificate and its chain, in PEM.
+        private_key: its key, in PEM.
+        only_1_3: whether the security policy allows TLS 1.3 only; else 1.2 too.
+    """
+
+    certificate: bytes
+    private_key: bytes = field(repr=False)
+    only_1_3: bool
+
+
+@dataclass(frozen=True)
 class Listener:
     """A port that a load balancer listens on, with its rules in order; the last one has no conditions."""
 
@@ -73,6 +95,12 @@ class Listener:
     port: int
     idle_timeout_seconds: float
     rules: tuple[Rule, ...]
+    tls: Tls | None = None
+
+    @property
+    def protocol(self) -> str:
+        """HTTP or HTTPS."""
+        return "HTTPS" if self.tls else "HTTP"
 
 
 @dataclass(frozen=True)
@@ -93,6 +121,17 @@ def choose(listener: Listener, request: Request) -> dict[str, Any]:
         if all(_holds(condition, request) for condition in rule.conditions):
             return rule.action
     raise LookupError(f"listener {listener.arn} has no default rule")
+
+
+def group_of(action: dict[str, Any]) -> str:
+    """Return the ARN of the group that a forward action sends a request to; weights decide among several."""
+    groups = (action.get("ForwardConfig") or {}).get("TargetGroups") or []
+    if not groups:
+        return str(action["TargetGroupArn"])
+    weights = [float(each.get("Weight", 1)) for each in groups]
+    if not any(weights):
+        return ""
+    return str(random.choices(groups, weights)[0]["TargetGroupArn"])  # noqa: S311  # not a secret
 
 
 @cache
@@ -136,12 +175,12 @@ def _holds(condition: dict[str, Any], request: Request) -> bool:
     raise LookupError(f"unknown condition {kind}")
 
 
-def redirect_location(config: dict[str, Any], request: Request, port: int, raw_query: str) -> str:
+def redirect_location(config: dict[str, Any], request: Request, listener: Listener, raw_query: str) -> str:
     """Return where a redirect action sends a request."""
     known = {
-        "protocol": "HTTP",
+        "protocol": listener.protocol,
         "host": request.host.partition(":")[0],
-        "port": str(port),
+        "port": str(listener.port),
         "path": request.path.lstrip("/"),
         "query": raw_query,
     }

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.subnets import SubnetBackend
-from moto.ec2.models.vpcs import VPCBackend
 from moto.ec2.responses.elastic_ip_addresses import ElasticIPAddresses
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 from moto.ec2.responses.internet_gateways import InternetGateways
@@ -56,17 +55,6 @@ def _associations_go_with_subnet(ec2: Any, _: Any, subnet_id: str) -> None:
         gone = [key for key, link in acl._associations.items() if link.subnet_id == subnet_id]  # noqa: SLF001
         for key in gone:
             del acl._associations[key]  # noqa: SLF001
-
-
-@after(VPCBackend, "create_vpc_endpoint")
-def _endpoints_have_a_type(_: Any, endpoint: Any, *_args: Any, **_kwargs: Any) -> None:
-    endpoint.vpc_endpoint_type = endpoint.vpc_endpoint_type or "Gateway"
-
-
-@after(VPCBackend, "delete_vpc_endpoints")
-def _endpoints_vanish(ec2: Any, _: Any, vpce_ids: list[str] | None = None) -> None:
-    for endpoint_id in vpce_ids or []:
-        ec2.vpc_end_points.pop(endpoint_id, None)
 
 
 @before(SecurityGroups, "delete_security_group")

@@ -1,5 +1,5 @@
-"""What IAM, Elastic Load Balancing and Auto Scaling refuse and moto does not, and the interfaces that load
-balancers put into their subnets.
+"""What IAM and Elastic Load Balancing refuse and moto does not, and the interfaces that load balancers put
+into their subnets.
 
 Importing this module puts the rules in front of moto's operations.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from moto.autoscaling.models import FakeAutoScalingGroup, InstanceState
-from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import BaseResponse
 from moto.elbv2.models import ELBv2Backend
 from moto.elbv2.responses import ELBV2Response
@@ -28,19 +26,6 @@ def _policy_is_detached(iam: Any, policy_arn: str) -> None:
     policy = iam.managed_policies.get(policy_arn)
     if policy is not None and policy.attachment_count:
         raise AwsError("DeleteConflict", "Cannot delete a policy attached to entities.", 409)
-
-
-@before(AutoScalingResponse, "delete_auto_scaling_group")
-def _group_is_empty(request: Any) -> None:
-    name = request._get_param("AutoScalingGroupName")  # noqa: SLF001
-    group = request.autoscaling_backend.autoscaling_groups.get(name)
-    forced = str(request._get_param("ForceDelete")).lower() == "true"  # noqa: SLF001
-    if group is not None and group.instance_states and not forced:
-        raise AwsError(
-            "ResourceInUse",
-            "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance "
-            "request(s) still in the group.",
-        )
 
 
 @before(ELBV2Response, "create_load_balancer")
@@ -182,68 +167,6 @@ def _refuse_shared_groups(elb: Any, arn: str, actions: list[dict[str, Any]]) -> 
             "The following target groups cannot be associated with more than one load balancer: "
             f"{', '.join(shared)}",
         )
-
-
-def _launch(group: Any, count_needed: int, propagated_tags: dict[str, str]) -> None:
-    """Launch instances as Auto Scaling does: from the right template version, spread over the subnets."""
-    tags = {**propagated_tags, "aws:autoscaling:groupName": group.name, **group.instance_tags}
-    subnets = group.vpc_zone_identifier.split(",") if group.vpc_zone_identifier else [None]
-    template = None
-    if group.ec2_launch_template:
-        template = {
-            "LaunchTemplateId": group.ec2_launch_template.id,
-            "Version": str(group.ec2_launch_template.get_version(group.launch_template_version).number),
-        }
-    for _ in range(count_needed):
-        taken = [state.instance.subnet_id for state in group.instance_states]
-        subnet_id = min(subnets, key=lambda each: (taken.count(each), subnets.index(each)))
-        zone = (
-            group.ec2_backend.get_subnet(subnet_id).availability_zone
-            if subnet_id
-            else group.availability_zones[0]
-        )
-        reservation = group.ec2_backend.run_instances(
-            group.image_id,
-            1,
-            group.user_data,
-            group.security_groups,
-            instance_type=group.instance_type,
-            tags={"instance": tags},
-            placement=zone,
-            launch_config=group.launch_config,
-            launch_template=template,
-            is_instance_type_default=False,
-            associate_public_ip=(
-                group.launch_config.associate_public_ip_address if group.launch_config else None
-            ),
-            subnet_id=subnet_id,
-        )
-        for instance in reservation.instances:
-            instance.autoscaling_group = group
-            group.instance_states.append(
-                InstanceState(instance, protected_from_scale_in=group.new_instances_protected_from_scale_in)
-            )
-
-
-replace(FakeAutoScalingGroup, "replace_autoscaling_group_instances", _launch)
-
-
-_set_desired_capacity = FakeAutoScalingGroup.set_desired_capacity
-
-
-def _keep_order(group: Any, new_capacity: int | None) -> None:
-    """Scale, and keep the instances in the order of their launch, which moto loses when it removes some."""
-    before_change = list(group.instance_states)
-    _set_desired_capacity(group, new_capacity)
-    kept = {id(state) for state in group.instance_states}
-    known = {id(state) for state in before_change}
-    group.instance_states = [
-        *(state for state in before_change if id(state) in kept),
-        *(state for state in group.instance_states if id(state) not in known),
-    ]
-
-
-replace(FakeAutoScalingGroup, "set_desired_capacity", _keep_order)
 
 
 def _access_key(response: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,9 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from sandbox.aws.cloud import ACCOUNT_ID
 from sandbox.aws.errors import AwsError, render
-from sandbox.aws.messages import HttpRequest, HttpResponse
-from sandbox.aws.proxy import listen, why_not
+from sandbox.aws.messages import HttpRequest, HttpResponse, json_response
 from sandbox.aws.signing import authenticate
+from sandbox.aws.sockets import listen, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -90,11 +89,6 @@ class Server:
         except AwsError as error:
             return render(error, request.service, str(uuid4()))
         return self._cloud.handle(request)
-
-
-def json_response(status: int, body: dict[str, Any]) -> HttpResponse:
-    """Return an answer with a JSON body."""
-    return HttpResponse(status, (("Content-Type", "application/json"),), json.dumps(body).encode())
 
 
 def read_request(environ: dict[str, Any]) -> HttpRequest:

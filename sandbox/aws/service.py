@@ -11,6 +11,7 @@ from botocore.validate import ParamValidator
 from moto.core.parse import RestJSONParser
 from moto.core.request import Request
 from moto.core.routing import get_service_router
+from moto.iam.models import iam_backends
 from moto.moto_api._internal import mock_random
 from werkzeug.exceptions import NotFound
 
@@ -19,6 +20,8 @@ from sandbox.aws.errors import AwsError, service_model
 from sandbox.aws.messages import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from botocore.model import Shape
 
 
@@ -118,14 +121,24 @@ def _timestamp(value: object) -> float:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def trusted_services(document: str | dict[str, Any]) -> set[str]:
-    """Return the AWS services that a role's trust policy lets assume it."""
+def trusts(role_arn: str, service: str, actions: Collection[str] = frozenset({"sts:AssumeRole"})) -> bool:
+    """Say whether a role is there, and its trust policy lets an AWS service take `actions` on it."""
+    for role in iam_backends[ACCOUNT_ID]["aws"].roles.values():
+        if role.arn == role_arn:
+            return all(service in _trusted(role.assume_role_policy_document, each) for each in actions)
+    return False
+
+
+def _trusted(document: str | dict[str, Any], action: str) -> set[str]:
+    """Return the AWS services that a trust policy allows an action."""
     policy = json.loads(document) if isinstance(document, str) else document
     statements = policy.get("Statement", [])
     trusted: set[str] = set()
     for statement in statements if isinstance(statements, list) else [statements]:
         principal = statement.get("Principal", {})
         services = principal.get("Service", []) if isinstance(principal, dict) else []
-        if statement.get("Effect") == "Allow":
+        actions = statement.get("Action", [])
+        named = {actions} if isinstance(actions, str) else set(actions)
+        if statement.get("Effect") == "Allow" and named & {action, "sts:*", "*"}:
             trusted.update([services] if isinstance(services, str) else services)
     return trusted

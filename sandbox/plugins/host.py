@@ -80,6 +80,7 @@ class Request:
         inputs: the inputs wanted (those in state where nothing new is wanted).
         old_inputs: the inputs in state.
         old_outputs: the outputs in state.
+        ignore_changes: the property paths whose changes are ignored; the inputs have the old values there.
         timeout_seconds: how long the call may wait for the object.
         preview: whether nothing may be changed.
         say: shows a one-line status beside the resource.
@@ -93,6 +94,7 @@ class Request:
     inputs: Properties = field(default_factory=dict)
     old_inputs: Properties = field(default_factory=dict)
     old_outputs: Properties = field(default_factory=dict)
+    ignore_changes: tuple[str, ...] = ()
     timeout_seconds: float = _DEFAULT_TIMEOUT_SECONDS
     preview: bool = False
     say: Callable[[str], None] = lambda _: None
@@ -186,6 +188,7 @@ class _Servicer(provider_pb2_grpc.ResourceProviderServicer):
             type=type_,
             name=name,
             id=getattr(request, "id", ""),
+            ignore_changes=tuple(getattr(request, "ignoreChanges", ())),
             timeout_seconds=timeout,
             preview=getattr(request, "preview", False),
             say=self._say(request.urn),

@@ -12,11 +12,14 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sandbox.engine.values import Unknown
 from sandbox.plugins.errors import PluginError
 from sandbox.plugins.host import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Kind = Literal["string", "integer", "number", "boolean", "list", "map", "object", "any"]
 _SCALARS: Final[dict[str, Kind]] = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
@@ -38,14 +41,20 @@ class PropertyType:
     Args:
         kind: what the value is.
         item: type of the items of a list or map.
-        properties: properties of an object; None where any are allowed.
+        members: reads the properties of an object; None where any are allowed. They are read when they are
+            asked for, as some types contain themselves.
         json: whether an object may stand for its JSON text.
     """
 
     kind: Kind
     item: PropertyType | None = None
-    properties: dict[str, Property] | None = None
+    members: Callable[[], dict[str, Property]] | None = None
     json: bool = False
+
+    @property
+    def properties(self) -> dict[str, Property] | None:
+        """Properties of an object; None where any are allowed."""
+        return self.members() if self.members else None
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,9 @@ def schema(token: str) -> Schema:
     directory, _, file = module.partition("/")
     source = _Source(_sdk_directory(package) / directory)
     path = f"{_snake(file)}.py"
-    return Schema(source.arguments(path, f"{name}Args"), source.getters(path, name))
+    # A type whose arguments would be called like those of a property of another type has `InitArgs`.
+    arguments = f"{name}InitArgs" if source.has(path, f"{name}InitArgs") else f"{name}Args"
+    return Schema(source.arguments(path, arguments), source.getters(path, name))
 
 
 @functools.cache
@@ -104,12 +115,14 @@ class _Source:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    def has(self, file: str, name: str) -> bool:
+        """Say whether a file has a class."""
+        return name in _classes(self._directory / file)
+
     def _class(self, file: str, name: str) -> ast.ClassDef:
-        text = _read(self._directory / file)
-        match = re.search(rf"^class {name}\b.*?(?=^class |^@|\Z)", text, re.MULTILINE | re.DOTALL)
-        if match is None:
+        if not self.has(file, name):
             raise PluginError(f"{name} is not in {file} of the installed SDK")
-        node = ast.parse(match.group()).body[0]
+        node = ast.parse(_classes(self._directory / file)[name]).body[0]
         assert isinstance(node, ast.ClassDef)  # noqa: S101  # the text begins with `class`
         return node
 
@@ -165,17 +178,26 @@ class _Source:
     def _object(self, name: str, file: str) -> PropertyType:
         if name.endswith("DocumentArgs"):
             return PropertyType("object")
-        if file == "outputs.py":
-            return PropertyType("object", properties=self.getters(file, name))
-        return PropertyType("object", properties=self.arguments(file, name))
+        return PropertyType("object", members=functools.partial(_members, self._directory, file, name))
 
 
 @functools.cache
-def _read(path: Path) -> str:
+def _members(directory: Path, file: str, name: str) -> dict[str, Property]:
+    """Return the properties of a nested type."""
+    source = _Source(directory)
+    return source.getters(file, name) if file == "outputs.py" else source.arguments(file, name)
+
+
+@functools.cache
+def _classes(path: Path) -> dict[str, str]:
+    """Return the source of each class of a file by its name."""
     try:
-        return path.read_text()
+        text = path.read_text()
     except FileNotFoundError:
         raise PluginError(f"{path.name} is not in the installed pulumi-aws") from None
+    starts = list(re.finditer(r"^(?:class (\w+)|@|def )", text, re.MULTILINE))
+    ends = [match.start() for match in starts[1:]] + [len(text)]
+    return {match[1]: text[match.start() : end] for match, end in zip(starts, ends, strict=True) if match[1]}
 
 
 def _last(node: ast.expr) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,21 @@ def starter(image: Image, tmp_path: Path, address: str) -> Iterator[Starter]:
     yield starter
     for container in starter.containers:
         container.kill()
+
+
+@pytest.mark.parametrize("program", ["tool", "./bin/tool", "/usr/bin/tool"])
+def test_a_program_is_found_where_the_image_has_it(
+    program: str, image: Image, tmp_path: Path, address: str
+) -> None:
+    tool = image.rootfs / "usr/bin/tool"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh\necho found $1\n")
+    tool.chmod(0o755)
+    image = replace(image, env={"PATH": "/usr/local/bin:/usr/bin"}, workdir="/usr")
+    starter = Starter(image, tmp_path / "run", address)
+    container = starter.start("it", command=[program])
+    wait_for(lambda: container.poll() is not None)
+    assert (container.poll(), starter.log(container)) == (0, "found it\n")
 
 
 def test_runs_the_images_entrypoint_with_the_callers_args_and_env(starter: Starter) -> None:

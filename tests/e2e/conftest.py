@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import psutil
 import pytest
 import yaml
+
+from sandbox.kubernetes import binaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +39,12 @@ class Clone:
     @property
     def stack_file(self) -> Path:
         return self.root / "stacks" / "Pulumi.local.yaml"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the stack file says."""
+        config: dict[str, Any] = yaml.safe_load(self.stack_file.read_text())["config"]
+        return config
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
         document = yaml.safe_load(self.stack_file.read_text())
@@ -81,6 +90,49 @@ class Clone:
             if text in line:
                 return
         pytest.fail(f"no line with {text!r} in:\n{''.join(seen)}")
+
+    def aws(self, *arguments: str) -> Any:
+        """Ask the sandbox's AWS with the real `aws` command."""
+        return json.loads(self._in_environment("aws", *arguments, "--output", "json").stdout or "null")
+
+    def kubectl(self, *arguments: str, **environment: str) -> str:
+        """Ask the cluster with the real kubectl, as whom the stack's kubeconfig says."""
+        done = self.try_kubectl(*arguments, **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def try_kubectl(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Ask the cluster, with these variables over those of `berth env`, and return how it went."""
+        kubeconfig = self.root / ".sandbox" / "kubeconfig-of-a-test"
+        if not kubeconfig.exists():
+            text = self.run("output", "--stack", "local", "kubeconfig", "--show-secrets")
+            kubeconfig.write_text(text[text.index("{") :])
+        command = [str(binaries.ensure(lambda _: None) / "kubectl"), f"--kubeconfig={kubeconfig}", *arguments]
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        return self._in_environment("env", *variables, *command, check=False)
+
+    def _in_environment(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-c", 'eval "$(./berth env --stack local)" && exec "$@"', "sh", *command],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=120,
+        )
+
+    def admin(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the sandbox's AWS for trouble: see sandbox/aws/faults.py."""
+        keys = json.loads((self.root / ".sandbox" / "credentials.json").read_text())
+        reply = httpx.request(
+            method,
+            f"http://127.{self.block}.0.1:4566/_sandbox/{path}",
+            json=body,
+            headers={"x-sandbox-secret": keys["aws_secret_access_key"]},
+            timeout=30,
+        )
+        assert reply.is_success, reply.text
+        return reply.json()
 
     def state(self) -> dict[str, Any]:
         path = self.root / ".sandbox/state/.pulumi/stacks/berth/local.json"

@@ -30,18 +30,6 @@ def up(clone: Clone) -> Clone:
     return clone
 
 
-def _aws(clone: Clone, *arguments: str) -> Any:
-    """Ask the sandbox's AWS with the real `aws` command."""
-    output = subprocess.run(
-        ["sh", "-c", 'eval "$(./berth env --stack local)" && aws "$@" --output json', "sh", *arguments],
-        cwd=clone.root,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return json.loads(output)
-
-
 def _changes(preview: dict[str, Any]) -> dict[str, str]:
     """Return the last part of each changed resource's URN with what happens to it."""
     return {step["urn"].split("::")[-1]: step["op"] for step in preview["steps"] if step["op"] != "same"}
@@ -56,9 +44,9 @@ def test_outputs_name_both_endpoints_the_model_and_the_image_by_digest(up: Clone
 
 
 def test_an_up_that_was_killed_made_nothing_twice(up: Clone) -> None:
-    assert len(_aws(up, "ec2", "describe-vpcs", "--filters", "Name=tag:stack,Values=local")["Vpcs"]) == 1
-    assert _aws(up, "eks", "list-clusters")["clusters"] == ["berth-local"]
-    assert len(_aws(up, "eks", "list-nodegroups", "--cluster-name", "berth-local")["nodegroups"]) == 2
+    assert len(up.aws("ec2", "describe-vpcs", "--filters", "Name=tag:stack,Values=local")["Vpcs"]) == 1
+    (cluster,) = up.aws("eks", "list-clusters")["clusters"]
+    assert len(up.aws("eks", "list-nodegroups", "--cluster-name", cluster)["nodegroups"]) == 2
     assert not up.state()["checkpoint"]["latest"].get("pending_operations")
 
 
@@ -156,8 +144,7 @@ def test_clouds_that_died_are_named_and_restarted_by_up(up: Clone) -> None:
     psutil.wait_procs(died, timeout=10)
     output = up.run("up", "--stack", "local", "--yes")
     for name in ("aws", "runpod"):
-        assert name in output
-    assert "restarted" in output
+        assert f"The sandbox's {name} cloud had died and is restarted" in output
     up.run("smoke", "--stack", "local")
     assert _changes(up.json("preview", "--stack", "local")) == {}
 

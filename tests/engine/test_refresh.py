@@ -46,3 +46,18 @@ def test_refresh_finishes_an_interrupted_creation(shop: Shop) -> None:
     shop.path.write_text(json.dumps(state))
     shop.engine().refresh()
     assert shop.resources()["a"]["id"] == "a"
+
+
+def test_what_a_refresh_finds_in_an_ignored_property_stays(shop: Shop) -> None:
+    text = 'a = Object("a", by(ignore_changes=["scaling.desired"]), scaling={{"desired": 1, "max": {n}}})'
+    shop.up(text.format(n=3))
+    made = shop.object("a")
+    assert made is not None
+    made["inputs"]["scaling"]["desired"] = 5
+    (shop.objects / "a.json").write_text(json.dumps(made))
+    shop.engine().refresh()
+    assert shop.up(text.format(n=3)) == {}
+    assert shop.up(text.format(n=4)) == {"update": 1}
+    made = shop.object("a")
+    assert made is not None
+    assert made["inputs"]["scaling"] == {"desired": 5, "max": 4}

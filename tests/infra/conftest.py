@@ -1,17 +1,10 @@
-"""Fixtures: the program's graph for every stack file, in a preview and in an update."""
+"""Fixtures: the program's graph for every stack file and variant, in a preview and in an update."""
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 
-from tests.infra import graph
-
-
-@functools.cache
-def _graph(stack: str, preview: bool) -> graph.Graph:
-    return graph.run(stack, preview=preview)
+from tests.infra import graph, variants
 
 
 @pytest.fixture(params=graph.STACKS)
@@ -22,9 +15,21 @@ def stack(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=[True, False], ids=["preview", "update"])
 def recorded(request: pytest.FixtureRequest, stack: str) -> graph.Graph:
-    return _graph(stack, request.param)
+    return variants.recorded(stack, request.param)
 
 
 @pytest.fixture
 def updated(stack: str) -> graph.Graph:
-    return _graph(stack, False)
+    return variants.recorded(stack, False)
+
+
+@pytest.fixture(params=[*graph.STACKS, *variants.VARIANTS])
+def shape(request: pytest.FixtureRequest) -> str:
+    """A stack file or a variant."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=[True, False], ids=["preview", "update"])
+def any_graph(request: pytest.FixtureRequest, shape: str) -> graph.Graph:
+    return variants.recorded(shape, request.param)

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import yaml
+from google.protobuf import json_format
 from pulumi.runtime import mocks, set_all_config, settings, stack
+
+from tests.infra.answers import GENERATED_KEY, SANDBOX_ENDPOINT, Cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 STACKS = sorted(path.name.split(".")[1] for path in (ROOT / "stacks").glob("Pulumi.*.yaml"))
 _SECRET = "4dabf18193072939515e22adb298388d"
 _SECRET_VALUE = "1b47061264138c4ac30d75fd1eb44270"
-_ACCOUNT = "123456789012"
-_SANDBOX_ENDPOINT = "http://127.77.0.1:4566"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Recorded:
     parent: str
     provider: str
     edges: frozenset[str]
+    """What the engine deletes only after this: what it depends on, its provider and its parent."""
+    outputs: dict[str, Any]
     request: resource_pb2.RegisterResourceRequest
 
     @property
@@ -53,7 +56,8 @@ class Graph:
 
     resources: dict[str, Recorded] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
-    completed: set[str] = field(default_factory=set)
+    completed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each component, and the stack, said that it offers when all in it was declared."""
 
     def __iter__(self) -> Iterator[Recorded]:
         return iter(self.resources.values())
@@ -80,61 +84,6 @@ class Graph:
         return seen
 
 
-class _Cloud(mocks.Mocks):
-    """Answers as the clouds would; in a preview, resources have no outputs yet."""
-
-    def __init__(self, preview: bool) -> None:
-        self._preview = preview
-
-    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:  # type: ignore[override]  # both are taken
-        if args.token == "aws:index/getCallerIdentity:getCallerIdentity":
-            arn = f"arn:aws:sts::{_ACCOUNT}:assumed-role/deployer/me"
-            return {"id": _ACCOUNT, "accountId": _ACCOUNT, "arn": arn, "userId": "me"}
-        if args.token == "aws:iam/getSessionContext:getSessionContext":
-            return {
-                "id": args.args["arn"],
-                "arn": args.args["arn"],
-                "issuerArn": f"arn:aws:iam::{_ACCOUNT}:role/deployer",
-                "issuerId": "me",
-                "issuerName": "deployer",
-                "sessionName": "me",
-            }
-        if args.token == "aws:index/getAvailabilityZones:getAvailabilityZones":
-            zones = [f"us-east-1{letter}" for letter in "abcd"]
-            return {"id": "us-east-1", "names": zones, "zoneIds": zones, "groupNames": []}
-        raise AssertionError(f"the program asks {args.token}")
-
-    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        if self._preview:
-            return None, dict(args.inputs)
-        made = f"{args.name}-id"
-        outputs: dict[str, Any] = {"arn": f"arn:aws:mock:us-east-1:{_ACCOUNT}:{args.name}"}
-        known: dict[str, dict[str, Any]] = {
-            "aws:ecr/repository:Repository": {"repositoryUrl": f"{_ACCOUNT}.dkr.ecr.example/berth"},
-            "aws:eks/cluster:Cluster": {
-                "endpoint": "https://cluster.example",
-                "certificateAuthority": {"data": "Q0E="},
-                "vpcConfig": {"clusterSecurityGroupId": "sg-cluster"},
-            },
-            "aws:eks/nodeGroup:NodeGroup": {
-                "resources": [{"autoscalingGroups": [{"name": f"{args.name}-asg"}]}]
-            },
-            "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 1},
-            "aws:lb/loadBalancer:LoadBalancer": {"dnsName": "lb.example"},
-            "pulumi-python:dynamic/image:Build": {"digest": "sha256:" + "a" * 64},
-            "pulumi-python:dynamic/credentials:ApiKey": {"key": "sk-generated"},
-            "pulumi-python:dynamic/sandbox:Clouds": {
-                "aws_endpoint": _SANDBOX_ENDPOINT,
-                "runpod_url": "http://127.77.0.2:4567/v2",
-            },
-            "pulumi-python:dynamic/runpod:Endpoint": {
-                "url": "https://abc.api.runpod.example",
-                "health": "https://abc.api.runpod.example/ping",
-            },
-        }
-        return made, {**args.inputs, **outputs, **known.get(args.typ, {})}
-
-
 class _Monitor(mocks.MockMonitor):
     def __init__(self, answers: mocks.Mocks) -> None:
         super().__init__(answers)
@@ -142,12 +91,13 @@ class _Monitor(mocks.MockMonitor):
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802
         response = super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        _keep_secret(request, response)
         inputs = _plain(_struct(request.object))
         edges = set(request.dependencies)
         for dependencies in request.propertyDependencies.values():
             edges.update(dependencies.urns)
         provider = request.provider.rpartition("::")[0]
-        edges.update(filter(None, (provider, request.parent)))
+        edges.update(filter(None, (provider, request.parent, request.deletedWith, *request.replace_with)))
         if request.type != "pulumi:pulumi:Stack":
             assert response.urn not in self.graph.resources, f"two of {response.urn}"
         self.graph.resources[response.urn] = Recorded(
@@ -159,14 +109,15 @@ class _Monitor(mocks.MockMonitor):
             parent=request.parent,
             provider=provider,
             edges=frozenset(edges),
+            outputs=_plain(_struct(response.object)),
             request=request,
         )
         return response
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
-        self.graph.completed.add(request.urn)
+        self.graph.completed[request.urn] = _plain(_struct(request.outputs))
         if request.urn.split("::")[2] == "pulumi:pulumi:Stack":
-            self.graph.outputs = _plain(_struct(request.outputs))
+            self.graph.outputs = self.graph.completed[request.urn]
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
 
@@ -177,9 +128,22 @@ class Secret:
     value: Any
 
 
-def _struct(message: Any) -> Any:
-    from google.protobuf import json_format
+def _keep_secret(request: Any, response: Any) -> None:
+    """Mark outputs as the engine does: those that the program says, and those whose input is a secret."""
+    given = _struct(request.object)
+    secrets = set(request.additionalSecretOutputs) | {
+        key for key, value in given.items() if isinstance(value, dict) and _SECRET in value
+    }
+    found = _struct(response.object)
+    for key in secrets & set(found):
+        if not (isinstance(found[key], dict) and _SECRET in found[key]):
+            found[key] = {_SECRET: _SECRET_VALUE, "value": found[key]}
+    if secrets:
+        response.object.Clear()
+        json_format.ParseDict(found, response.object)
 
+
+def _struct(message: Any) -> Any:
     return json_format.MessageToDict(message)
 
 
@@ -199,16 +163,33 @@ def configuration(stack_name: str, **changes: Any) -> dict[str, Any]:
     return {**document["config"], **{f"berth:{key}": value for key, value in changes.items()}}
 
 
-def run(stack_name: str, *, preview: bool, aws_endpoint: str = _SANDBOX_ENDPOINT, **changes: Any) -> Graph:
-    """Run the program for a stack file, with this endpoint of AWS, and return what it registered."""
+def run(
+    stack_name: str,
+    *,
+    preview: bool,
+    aws_endpoint: str = SANDBOX_ENDPOINT,
+    generated_key: str = GENERATED_KEY,
+    called: str | None = None,
+    **changes: Any,
+) -> Graph:
+    """Run the program for a stack file and return what it registered.
+
+    Args:
+        stack_name: whose file.
+        preview: whether nothing is made, so that outputs are unknown.
+        aws_endpoint: the endpoint of AWS that the environment names.
+        generated_key: the API key where the program has one generated.
+        called: another name for the stack.
+        changes: sections of the file in the place of the file's own.
+    """
     config = {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in configuration(stack_name, **changes).items()
     }
 
     async def record() -> Graph:
-        monitor = _Monitor(_Cloud(preview))
-        mocks.set_mocks(monitor.mocks, "berth", stack_name, preview, monitor=monitor)
+        monitor = _Monitor(Cloud(preview, generated_key))
+        mocks.set_mocks(monitor.mocks, "berth", called or stack_name, preview, monitor=monitor)
         set_all_config(config)
         await stack.run_pulumi_func(_program)
         return monitor.graph

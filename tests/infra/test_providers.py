@@ -10,9 +10,10 @@ import dill
 import pytest
 from botocore.stub import Stubber
 
-from infra import image_build
+from infra import codebuild
 from infra.api_key import ApiKeyProvider
-from infra.image_build import ImageBuildError, ImageBuildProvider
+from infra.codebuild import BuildError
+from infra.image_build import ImageBuildProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +77,8 @@ class _Clouds:
 @pytest.fixture
 def clouds(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Clouds]:
     made = _Clouds()
-    monkeypatch.setattr(image_build, "_client", made.client)
-    monkeypatch.setattr(image_build, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(codebuild, "client", made.client)
+    monkeypatch.setattr(codebuild, "_POLL_SECONDS", 0.0)
     yield made
     made.nothing_is_left()
 
@@ -128,7 +129,7 @@ def test_a_build_that_does_not_end_is_not_waited_for_for_ever(clouds: _Clouds) -
     clouds.missing()
     clouds.answer("codebuild", "list_builds_for_project", {})
     clouds.answer("codebuild", "start_build", {"build": _RUNNING})
-    with pytest.raises(ImageBuildError, match="berth-dev:1 is still in phase BUILD after 0 minutes"):
+    with pytest.raises(BuildError, match="berth-dev:1 is still in phase BUILD after 0 minutes"):
         ImageBuildProvider().create({**_PROPS, "timeout_minutes": 0})
 
 
@@ -170,7 +171,7 @@ def test_a_failed_build_says_its_phase_and_the_end_of_its_log(clouds: _Clouds) -
     clouds.answer("codebuild", "list_builds_for_project", {})
     clouds.answer("codebuild", "start_build", {"build": failed})
     clouds.answer("logs", "get_log_events", {"events": [{"message": "COPY: no such file: nothere\n"}]})
-    with pytest.raises(ImageBuildError) as caught:
+    with pytest.raises(BuildError) as caught:
         ImageBuildProvider().create(_PROPS)
     said = str(caught.value)
     assert "build berth-dev:1 ended as FAILED" in said
@@ -183,7 +184,7 @@ def test_a_build_that_pushed_nothing_is_an_error(clouds: _Clouds) -> None:
     clouds.answer("codebuild", "list_builds_for_project", {})
     clouds.answer("codebuild", "start_build", {"build": {**_RUNNING, "buildStatus": "SUCCEEDED"}})
     clouds.missing()
-    with pytest.raises(ImageBuildError, match="pushed no berth-dev:0123456789abcdef"):
+    with pytest.raises(BuildError, match="pushed no berth-dev:0123456789abcdef"):
         ImageBuildProvider().create(_PROPS)
 
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from infra import serving, settings
+from infra import serving, settings, timing
 from sandbox import vllm
 from tests.infra.graph import ROOT, STACKS, configuration
 
@@ -17,14 +17,22 @@ _PARSE = """
 import json, sys
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm import envs
 parser = make_arg_parser(FlexibleArgumentParser())
 found = {}
 for stack, arguments in json.loads(sys.argv[1]).items():
     try:
         parsed = parser.parse_args(arguments[1:])
-        found[stack] = {"max_model_len": parsed.max_model_len, "shutdown_timeout": parsed.shutdown_timeout}
+        found[stack] = {
+            "max_model_len": parsed.max_model_len,
+            "shutdown_timeout": parsed.shutdown_timeout,
+            "load_format": parsed.load_format,
+            "loader": parsed.model_loader_extra_config,
+            "checks_environment": parsed.fail_on_environ_validation,
+        }
     except SystemExit as refused:
         found[stack] = {"refused": refused.code}
+found["unknown"] = [name for name in json.loads(sys.argv[2]) if name not in envs.environment_variables]
 print(json.dumps(found))
 """
 
@@ -49,7 +57,7 @@ def test_the_arguments_say_what_the_settings_say(stack: str) -> None:
     assert _value(spec, "--revision") == loaded.model.revision
     assert _value(spec, "--served-model-name") == loaded.served_name
     assert _value(spec, "--max-model-len") == str(loaded.model.max_model_len)
-    assert _value(spec, "--shutdown-timeout") == str(spec.shutdown_timeout_seconds)
+    assert _value(spec, "--shutdown-timeout") == str(spec.timing.shutdown_timeout_seconds)
     names = [argument for argument in spec.args if argument.startswith("-")]
     assert len(names) == len(set(names))
     assert spec.environment["VLLM_ENGINE_READY_TIMEOUT_S"] == str(loaded.serving.startup_timeout_seconds)
@@ -72,12 +80,80 @@ def test_two_runs_give_the_same(stack: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("drain", "pre_stop", "shutdown"), [(120, 15, 90), (105, 13, 79), (5, 0, 5), (1, 0, 1), (8, 1, 6)]
+    ("drain", "shutdown", "left"), [(120, 90, 15), (105, 77, 13), (20, 2, 3), (3600, 3570, 15)]
 )
-def test_the_drain_budget_is_split(drain: int, pre_stop: int, shutdown: int) -> None:
-    spec = _spec("local", serving={"drain_seconds": drain})
-    assert (spec.pre_stop_seconds, spec.shutdown_timeout_seconds) == (pre_stop, shutdown)
-    assert spec.termination_grace_seconds == drain
+def test_the_drain_budget_is_split(drain: int, shutdown: int, left: int) -> None:
+    found = timing.timing(startup_seconds=600, drain_seconds=drain, behind_load_balancer=True)
+    assert found.pre_stop_seconds == 15
+    assert found.shutdown_timeout_seconds == shutdown
+    assert found.termination_grace_seconds - 15 - shutdown == left
+    assert found.termination_grace_seconds == drain
+
+
+@pytest.mark.parametrize("drain", [*range(timing.LEAST_DRAIN_SECONDS, 200), 3600])
+def test_every_drain_budget_covers_what_it_is_for(drain: int) -> None:
+    found = timing.timing(startup_seconds=600, drain_seconds=drain, behind_load_balancer=True)
+    check = timing.LOAD_BALANCER_CHECK
+    assert found.pre_stop_seconds > check.period_seconds * check.failure_threshold
+    assert found.shutdown_timeout_seconds >= 2
+    assert found.deregistration_delay_seconds < found.termination_grace_seconds
+    assert found.deregistration_delay_seconds <= 3600  # AWS's limit
+
+
+def test_without_a_load_balancer_of_ours_all_of_the_drain_is_for_requests() -> None:
+    spec = _spec("dev", targets=["runpod"], serving={"drain_seconds": 60})
+    assert spec.timing.pre_stop_seconds == 0
+    assert _value(spec, "--shutdown-timeout") == "53"
+    shortest = timing.timing(startup_seconds=1, drain_seconds=1, behind_load_balancer=False)
+    assert shortest.shutdown_timeout_seconds == 1
+
+
+@pytest.mark.parametrize("startup", [1, 599, 600, 1800])
+def test_every_wait_for_a_start_is_longer_than_the_startup_budget(startup: int) -> None:
+    found = timing.timing(startup_seconds=startup, drain_seconds=120, behind_load_balancer=True)
+    probe = found.startup
+    assert startup <= probe.period_seconds * probe.failure_threshold < startup + probe.period_seconds
+    assert found.cold_start_seconds > startup
+    # Without a spare GPU, the old pod ends before the new one starts.
+    assert found.progress_deadline_seconds >= 120 + found.cold_start_seconds
+    assert found.rollout_minutes(3) * 60 >= 3 * found.progress_deadline_seconds
+
+
+def test_weights_in_the_image_are_found_without_the_hub_and_outside_the_cache_volume() -> None:
+    dockerfile = (ROOT / "image" / "Dockerfile").read_text()
+    model = {**configuration("dev")["berth:model"], "weights": "image"}
+    spec = _spec("dev", model=model)
+    assert spec.environment["HF_HUB_OFFLINE"] == "1"
+    place = spec.environment["HF_HUB_CACHE"]
+    assert f"HF_HUB_CACHE={place} " in dockerfile
+    assert not place.startswith("/home/vllm/.cache")
+    hub = _spec("dev")
+    assert not {"HF_HUB_OFFLINE", "HF_HUB_CACHE"} & set(hub.environment)
+    assert spec.args == hub.args
+
+
+def test_streamed_weights_come_without_a_revision_and_within_the_pod_s_memory() -> None:
+    spec = _spec("dev")
+    options = spec.streamed_options(concurrency=32, memory_gib=16)
+    assert "--revision" not in options
+    assert "--tokenizer-revision" not in options
+    assert options[: len(spec.options)] == spec.options
+    assert json.loads(options[-1]) == {"concurrency": 32, "memory_limit": 8 * 2**30}
+
+
+@pytest.mark.parametrize(("eager", "distributed"), [(False, True), (True, None)])
+def test_several_gpus_share_the_memory_and_the_reading(eager: bool, distributed: bool | None) -> None:
+    eks = configuration("dev")["berth:eks"]
+    groups = {"gpu": {"instance_types": ["g6.12xlarge"], "max": 8}}
+    spec = _spec(
+        "dev",
+        targets=["eks"],
+        eks={**eks, "gpu_node_groups": groups, "replicas": 1, "surge": False},
+        serving={"tensor_parallel_size": 4, "enforce_eager": eager},
+    )
+    loader = json.loads(spec.streamed_options(concurrency=16, memory_gib=64)[-1])
+    assert loader["memory_limit"] * 4 == 32 * 2**30
+    assert loader.get("distributed") is distributed
 
 
 @pytest.mark.parametrize(
@@ -93,7 +169,7 @@ def test_the_drain_budget_is_split(drain: int, pre_stop: int, shutdown: int) -> 
 def test_a_task_has_its_arguments_and_its_routes(task: str, route: str, arguments: tuple[str, ...]) -> None:
     model = {**configuration("dev")["berth:model"], "task": task}
     spec = _spec("dev", model=model)
-    assert spec.args[1 : 1 + len(arguments)] == arguments
+    assert spec.options[: len(arguments)] == arguments
     assert route in spec.routes
     unguarded = [path for path in spec.routes if not path.startswith("/v1/")]
     assert set(unguarded) <= {"/health", "/classify"}
@@ -111,16 +187,28 @@ def test_the_pinned_vllm_s_own_parser_takes_the_arguments() -> None:
     except vllm.NotInstalledError as missing:
         pytest.skip(str(missing))
     specs = {stack: _spec(stack) for stack in STACKS}
-    wrong = {"wrong": ("a/b", "--swap-space", "4")}
-    arguments = json.dumps({stack: spec.args for stack, spec in specs.items()} | wrong)
-    parsed = subprocess.run([python, "-c", _PARSE, arguments], capture_output=True, text=True, check=False)
+    lists = {stack: spec.args for stack, spec in specs.items()}
+    streamed = specs["dev"].streamed_options(concurrency=16, memory_gib=16)
+    lists |= {"streamed": ("s3://bucket/prefix", *streamed), "wrong": ("a/b", "--swap-space", "4")}
+    dockerfile = (ROOT / "image" / "Dockerfile").read_text()
+    variables = set(re.findall(r"\b(VLLM_[A-Z_]+)=", dockerfile)) | {"VLLM_API_KEY"}
+    for spec in specs.values():
+        variables |= {name for name in spec.environment if name.startswith("VLLM_")}
+    command = [str(python), "-c", _PARSE, json.dumps(lists), json.dumps([*sorted(variables), "VLLM_NO_SUCH"])]
+    parsed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert parsed.returncode == 0, parsed.stderr[-2000:]
     found = json.loads(parsed.stdout.splitlines()[-1])
     assert found.pop("wrong") == {"refused": 2}
-    assert found == {
-        stack: {
+    # With --fail-on-environ-validation, one that vLLM does not know ends the start.
+    assert found.pop("unknown") == ["VLLM_NO_SUCH"]
+    from_s3 = found.pop("streamed")
+    assert from_s3["load_format"] == "runai_streamer"
+    assert from_s3["loader"] == {"concurrency": 16, "memory_limit": 8 * 2**30}
+    for stack, spec in specs.items():
+        assert found[stack] == {
             "max_model_len": int(_value(spec, "--max-model-len")),
-            "shutdown_timeout": spec.shutdown_timeout_seconds,
+            "shutdown_timeout": spec.timing.shutdown_timeout_seconds,
+            "load_format": "auto",
+            "loader": {},
+            "checks_environment": True,
         }
-        for stack, spec in specs.items()
-    }

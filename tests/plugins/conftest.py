@@ -17,12 +17,16 @@ from moto.server import ThreadedMotoServer
 from sandbox.plugins.kubernetes.cluster import Cluster
 from sandbox.plugins.kubernetes.kubeconfig import parse
 from tests.plugins.driver import Plugin
+from tests.plugins.kubelet import Kubelet, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROJECT = Path(__file__).parents[2]
-SERVICES = ("autoscaling", "codebuild", "ec2", "ecr", "eks", "elbv2", "iam", "logs", "s3", "sts")
+SERVICES = (
+    "autoscaling", "budgets", "codebuild", "ec2", "ecr", "eks", "elbv2", "iam", "kms", "logs", "s3", "ssm",
+    "sts", "wafv2",
+)  # fmt: skip
 DEFAULT_TAGS = {"project": "berth", "stack": "local"}
 
 
@@ -96,6 +100,12 @@ def admin_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def cluster(admin_kubeconfig: str) -> Cluster:
     return Cluster(parse(admin_kubeconfig))
+
+
+@pytest.fixture(scope="session")
+def kubelet(cluster: Cluster) -> Kubelet:
+    wait_for(lambda: cluster.list("v1", "ServiceAccount", "default"))
+    return Kubelet(cluster)
 
 
 @pytest.fixture(scope="session")

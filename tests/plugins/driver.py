@@ -209,7 +209,13 @@ class Plugin:
         )
 
     def update(
-        self, old: Resource, news: dict[str, Any], *, preview: bool = False, timeout: float = 30
+        self,
+        old: Resource,
+        news: dict[str, Any],
+        *,
+        preview: bool = False,
+        timeout: float = 30,
+        ignore_changes: list[str] | None = None,
     ) -> Resource:
         checked, failures = self.check(old.type, old.name, news, old.inputs)
         assert not failures, failures
@@ -223,6 +229,7 @@ class Plugin:
                 news=_WIRE.struct(checked),
                 preview=preview,
                 timeout=timeout,
+                ignoreChanges=ignore_changes,
             ),
         )
         return Resource(old.type, old.name, old.id, checked, from_struct(response.properties))

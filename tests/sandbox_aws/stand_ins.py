@@ -11,6 +11,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 
 def _option(name: str) -> str:
@@ -18,21 +19,58 @@ def _option(name: str) -> str:
 
 
 class _Api(BaseHTTPRequestHandler):
-    """Just enough of the Kubernetes API for draining: no pods, and every change is written down."""
+    """Just enough of the Kubernetes API: every change is written down.
 
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-        if self.command != "GET":
-            with (Path(_option("--dir")) / "changes").open("a") as file:
-                file.write(json.dumps([self.command, self.path, body]) + "\n")
-        answer = b'{"kind": "PodList", "apiVersion": "v1", "items": []}' if self.command == "GET" else b"{}"
-        self.send_response(200)
+    The pods are those in the file `pods.json`; an eviction takes one away, but not one with the label `kept`,
+    as a disruption budget would keep them. A token `good:<namespace>:<service account>` is valid.
+    """
+
+    def do_GET(self) -> None:
+        path = Path(_option("--dir")) / "pods.json"
+        pods = json.loads(path.read_text()) if path.exists() else []
+        wanted = self.path.partition("spec.nodeName%3D")[2]
+        found = [pod for pod in pods if pod["spec"]["nodeName"] == wanted]
+        self._reply(200, {"kind": "PodList", "apiVersion": "v1", "items": found})
+
+    def do_POST(self) -> None:
+        body = self._note()
+        if self.path.endswith("/tokenreviews"):
+            spec = body["spec"]
+            good, _, account = spec["token"].partition(":")
+            status: dict[str, Any] = {"authenticated": False}
+            if good == "good":
+                user = {"username": f"system:serviceaccount:{account}"}
+                status = {"authenticated": True, "user": user, "audiences": spec["audiences"]}
+            self._reply(201, {"spec": spec, "status": status})
+            return
+        path = Path(_option("--dir")) / "pods.json"
+        pods = json.loads(path.read_text())
+        evicted = next(pod for pod in pods if pod["metadata"]["name"] == self.path.split("/")[-2])
+        if "kept" in evicted["metadata"].get("labels", {}):
+            self._reply(429, {"kind": "Status", "message": "Cannot evict pod"})
+            return
+        path.write_text(json.dumps([pod for pod in pods if pod is not evicted]))
+        self._reply(201, {})
+
+    def do_PATCH(self) -> None:
+        self._note()
+        self._reply(200, {})
+
+    do_DELETE = do_PATCH  # noqa: N815
+
+    def _note(self) -> dict[str, Any]:
+        text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        with (Path(_option("--dir")) / "changes").open("a") as file:
+            file.write(json.dumps([self.command, self.path, text]) + "\n")
+        return json.loads(text) if text else {}
+
+    def _reply(self, status: int, content: dict[str, Any]) -> None:
+        answer = json.dumps(content).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
-
-    do_GET = do_PATCH = do_DELETE = _answer  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass

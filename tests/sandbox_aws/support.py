@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import httpx
 from botocore.config import Config
 
 if TYPE_CHECKING:
@@ -107,12 +108,19 @@ class Sandbox:
         )
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.05)
     return result
+
+
+def admin(
+    sandbox: Sandbox, method: str, path: str, body: dict[str, Any] | None = None, *, secret: str = SECRET
+) -> httpx.Response:
+    url = f"{sandbox.endpoint}/_sandbox/{path}"
+    return httpx.request(method, url, json=body, headers={"x-sandbox-secret": secret}, timeout=30)
 
 
 def make_role(sandbox: Sandbox, name: str, service: str, *policies: str) -> str:

@@ -164,7 +164,7 @@ def test_node_group_lives(sandbox: Sandbox, cluster: dict[str, Any], node_role: 
         "terminated",
     ]
     changes = (sandbox.directory / "eks" / "berth" / "control-plane" / "changes").read_text()
-    assert '"unschedulable": true' in json.loads(changes.splitlines()[0])[2]
+    assert json.loads(json.loads(changes.splitlines()[0])[2]) == {"spec": {"unschedulable": True}}
 
     eks.delete_nodegroup(clusterName="berth", nodegroupName="gpu")
     eks.get_waiter("nodegroup_deleted").wait(
@@ -238,11 +238,12 @@ def test_addons(sandbox: Sandbox) -> None:
     seen = eks.describe_addon(**addon)["addon"]
     assert seen["configurationValues"] == '{"enableNetworkPolicy": "true"}'
     versions = eks.describe_addon_versions(addonName="vpc-cni", kubernetesVersion="1.35")["addons"][0]
-    assert seen["addonVersion"] == versions["addonVersions"][0]["addonVersion"]
+    [default] = [v for v in versions["addonVersions"] if v["compatibilities"][0]["defaultVersion"]]
+    assert seen["addonVersion"] == default["addonVersion"]
     refused(eks.create_addon, "ResourceInUseException", "already exists", **addon)
     refused(eks.create_addon, "InvalidParameterException", "not supported", **{**addon, "addonName": "nope"})
     refused(eks.update_addon, "InvalidParameterException", "version", **addon, addonVersion="v0")
-    older = versions["addonVersions"][1]["addonVersion"]
+    older = versions["addonVersions"][-1]["addonVersion"]
     update = eks.update_addon(**addon, addonVersion=older)["update"]
     assert (update["status"], update["type"]) == ("Successful", "AddonUpdate")
     # DNS needs a node, and there is none.

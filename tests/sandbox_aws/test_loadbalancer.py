@@ -3,19 +3,26 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.sandbox_aws.support import Sandbox, make_network, make_role, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class App(ThreadingHTTPServer):
@@ -61,6 +68,7 @@ class Handler(BaseHTTPRequestHandler):
                 "headers": {key.lower(): value for key, value in self.headers.items()},
                 "body": body.decode(),
                 "port": self.server.port,
+                "client": list(self.client_address),
             }
             self.reply(200, json.dumps(seen).encode())
 
@@ -119,7 +127,7 @@ class Balancer:
         )["Listeners"][0]["ListenerArn"]
         self.url = f"http://{self.address}:8000"
 
-    def group(self, name: str, kind: str = "ip", port: int = 8000) -> str:
+    def group(self, name: str, kind: str = "ip", port: int = 8000, health_port: int | None = None) -> str:
         arn: str = self.elb.create_target_group(
             Name=name,
             Protocol="HTTP",
@@ -127,6 +135,7 @@ class Balancer:
             VpcId=self.vpc,
             TargetType=kind,
             HealthCheckPath="/health",
+            HealthCheckPort=str(health_port or "traffic-port"),
             HealthCheckIntervalSeconds=5,
             HealthCheckTimeoutSeconds=2,
             HealthyThresholdCount=2,
@@ -395,3 +404,110 @@ def test_listeners_come_back_after_a_kill(own_sandbox: Sandbox) -> None:
     with pytest.raises(httpx.ConnectError):
         wait_for(lambda: balancer.get("/v1/x").status_code == 0, seconds=5)
     app.shutdown()
+
+
+def certificate(name: str) -> tuple[bytes, bytes]:
+    """Return a certificate that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return made.public_bytes(pem), private
+
+
+def test_tls_ends_at_the_load_balancer(sandbox: Sandbox, balancer: Balancer, tmp_path: Path) -> None:
+    acm = sandbox.client("acm")
+    public, private = certificate("model.example.com")
+    arn = acm.import_certificate(Certificate=public, PrivateKey=private)["CertificateArn"]
+    wanted: dict[str, Any] = {
+        "LoadBalancerArn": balancer.arn,
+        "Protocol": "HTTPS",
+        "Port": 8443,
+        "SslPolicy": "ELBSecurityPolicy-TLS13-1-3-2021-06",
+        "Certificates": [{"CertificateArn": arn}],
+        "DefaultActions": [{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404"}}],
+    }
+    create = balancer.elb.create_listener
+    pending = acm.request_certificate(DomainName="x.example.com")["CertificateArn"]
+    for changes, code in [
+        ({"Certificates": []}, "ValidationError"),
+        ({"Certificates": [{"CertificateArn": arn[:-1] + "z"}]}, "CertificateNotFound"),
+        ({"Certificates": [{"CertificateArn": pending}]}, "UnsupportedCertificate"),
+        ({"SslPolicy": "ELBSecurityPolicy-None"}, "SSLPolicyNotFound"),
+        ({"Protocol": "HTTP"}, "ValidationError"),
+    ]:
+        with pytest.raises(ClientError) as caught:
+            create(**{**wanted, **changes})
+        assert caught.value.response["Error"]["Code"] == code
+    listener = create(**wanted)["Listeners"][0]["ListenerArn"]
+    redirect = {"Protocol": "HTTPS", "Port": "8443", "StatusCode": "HTTP_301"}
+    plain = create(
+        LoadBalancerArn=balancer.arn,
+        Protocol="HTTP",
+        Port=8080,
+        DefaultActions=[{"Type": "redirect", "RedirectConfig": redirect}],
+    )["Listeners"][0]["ListenerArn"]
+    trust = tmp_path / "ca.pem"
+    trust.write_bytes(public)
+    context = ssl.create_default_context(cafile=str(trust))
+
+    def get(context: ssl.SSLContext) -> httpx.Response:
+        with httpx.Client(verify=context) as client:
+            return client.get(
+                f"https://{balancer.address}:8443/x", extensions={"sni_hostname": "model.example.com"}
+            )
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.ConnectError):
+            return get(context).status_code == 404
+        return False
+
+    wait_for(answers)
+    moved = httpx.get(f"http://{balancer.address}:8080/v1/models?a=b")
+    assert moved.status_code == 301
+    assert moved.headers["location"] == f"https://{balancer.address}:8443/v1/models?a=b"
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(httpx.ConnectError):
+        get(context)
+    with pytest.raises(ClientError, match="is in use"):
+        acm.delete_certificate(CertificateArn=arn)
+    for each in (listener, plain):
+        balancer.elb.delete_listener(ListenerArn=each)
+    acm.delete_certificate(CertificateArn=arn)
+
+
+def test_connections_are_kept_and_come_from_the_load_balancer(balancer: Balancer, sandbox: Sandbox) -> None:
+    app, checks = App(f"127.{sandbox.block}.1.204"), App(f"127.{sandbox.block}.1.204")
+    group = balancer.group("kept-alive", health_port=checks.port)
+    balancer.rule(40, [path_is("/kept")], {"Type": "forward", "TargetGroupArn": group})
+    target = {"Id": str(app.server_address[0]), "Port": app.port}
+    balancer.elb.register_targets(TargetGroupArn=group, Targets=[target])
+    wait_for(lambda: balancer.states(group) == ["healthy"])
+    clients = [balancer.get("/kept").json()["client"] for _ in range(3)]
+    assert [address for address, _ in clients] == [balancer.address] * 3
+    assert len({port for _, port in clients}) == 1  # one connection for three requests
+    # The port of the requests answers still; that of the health checks says that there should be no more.
+    other = App(f"127.{sandbox.block}.1.205", checks.port)
+    balancer.elb.register_targets(
+        TargetGroupArn=group, Targets=[{"Id": str(other.server_address[0]), "Port": other.port}]
+    )
+    wait_for(lambda: balancer.states(group) == ["healthy", "healthy"])
+    checks.healthy = False
+    wait_for(lambda: balancer.states(group) == ["unhealthy", "healthy"])
+    assert {balancer.get("/kept").json()["port"] for _ in range(3)} == {other.port}
+    known = httpx.get(f"{sandbox.endpoint}/_sandbox/addresses").json()
+    assert known[balancer.address].startswith("10.0.")
+    for each in (app, checks, other):
+        each.shutdown()

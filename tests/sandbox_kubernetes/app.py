@@ -19,6 +19,8 @@ ready = True
 
 
 class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
         global healthy, ready  # noqa: PLW0603
         if self.path == "/sick":
@@ -32,7 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         status = 200
         if (self.path == "/healthz" and not healthy) or (self.path == "/readyz" and not ready):
             status = 503
-        body = json.dumps({"env": dict(os.environ), "argv": sys.argv[1:], "cwd": str(Path.cwd())}).encode()
+        told = {"env": dict(os.environ), "argv": sys.argv[1:], "cwd": str(Path.cwd())}
+        body = json.dumps({**told, "peer": self.client_address[0]}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

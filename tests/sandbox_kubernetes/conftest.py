@@ -22,6 +22,7 @@ import yaml
 
 from sandbox.kubernetes import binaries
 from tests.containers.registry import Registry
+from tests.sandbox_kubernetes.aws import Aws
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> Any:
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> Any:
     """Wait until a condition holds and return what it returned, or fail."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -74,12 +75,13 @@ class Service:
 
 @dataclass
 class Cluster:
-    """A control plane, a node, and kubectl."""
+    """A control plane, a node, AWS as they see it, and kubectl."""
 
     directory: Path
     block: int
     registry: Registry
     plane: Service
+    aws: Aws
     nodes: dict[str, Service] = field(default_factory=dict)
 
     @property
@@ -91,7 +93,8 @@ class Cluster:
             "sandbox.kubernetes.node",
             *("--dir", self.directory / name, "--kubeconfig", self.kubeconfig, "--name", name),
             *("--address", f"127.{self.block}.1.{number}", "--pod-network", f"127.{self.block}.2"),
-            *("--registry", self.registry.url, *arguments),
+            *("--registry", self.registry.url, "--aws-endpoint", self.aws.url, "--cluster", "test"),
+            *arguments,
             log=self.directory / f"{name}.log",
             env={
                 "AWS_ACCESS_KEY_ID": "AKIATEST",
@@ -107,7 +110,7 @@ class Cluster:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=180,
             check=False,
         )
         assert not check or result.returncode == 0, result.stderr
@@ -192,12 +195,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, block: int) -> Iterator[Cl
     (tools / "python3").symlink_to(sys.executable)
     registry = Registry()
     push_image(registry)
+    aws = Aws()
     plane = Service(
         "sandbox.kubernetes",
         *("--dir", directory / "plane", "--host", f"127.{block}.0.3"),
         log=directory / "plane.log",
     )
-    made = Cluster(directory, block, registry, plane)
+    made = Cluster(directory, block, registry, plane, aws)
     try:
         made.add_node(
             "gpu-1",
@@ -210,5 +214,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, block: int) -> Iterator[Cl
     finally:
         for service in [*made.nodes.values(), plane]:
             service.stop()
+        aws.stop()
         registry.shutdown()
         registry.server_close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -152,6 +153,36 @@ def test_a_killed_node_leaves_nothing_and_comes_back(cluster: Cluster) -> None:
     assert ready["status"] == "False"
     cluster.kubectl("delete", "pod", "survivor", "--force", "--grace-period=0")
     cluster.kubectl("delete", "node", "cpu-1")
+
+
+def programs(cluster: Cluster, name: str) -> list[psutil.Process]:
+    """Return the processes of the test image's program in a pod, without their shim."""
+    found = []
+    for process in cluster.nodes["gpu-1"].below():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            own = process.environ().get("HOSTNAME") == name
+            if (
+                own
+                and "app.py" in " ".join(process.cmdline())
+                and "shim.py" not in " ".join(process.cmdline())
+            ):
+                found.append(process)
+    return found
+
+
+def test_a_killed_program_is_restarted_and_a_forced_deletion_is_immediate(cluster: Cluster) -> None:
+    slow = {"env": [{"name": "DRAIN_SECONDS", "value": "600"}]}
+    cluster.apply(pod("killed", container=slow, terminationGracePeriodSeconds=600))
+    wait_for(lambda: cluster.ready("killed"))
+    (program,) = wait_for(lambda: programs(cluster, "killed"))
+    program.kill()
+    wait_for(lambda: cluster.container("killed")["restartCount"] == 1 and cluster.ready("killed"))
+    assert cluster.container("killed")["lastState"]["terminated"]["exitCode"] == 137
+    wait_for(lambda: "listening" in cluster.kubectl("logs", "killed"))
+    below = programs(cluster, "killed")
+    cluster.kubectl("delete", "pod", "killed", "--force", "--grace-period=0")
+    assert "NotFound" in cluster.kubectl("get", "pod", "killed", check=False)
+    wait_for(lambda: gone(below), 20)
 
 
 def test_a_drained_node_has_no_pods(cluster: Cluster) -> None:

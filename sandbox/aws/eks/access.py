@@ -10,8 +10,11 @@ from moto.moto_api._internal import mock_random
 from sandbox.aws.eks import catalogue
 from sandbox.aws.eks.base import EksBase, page
 from sandbox.aws.errors import AwsError
+from sandbox.aws.service import trusts
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sandbox.aws.eks.state import Cluster
 
 _NODE_TYPES = {"EC2_LINUX", "EC2_WINDOWS", "EC2", "FARGATE_LINUX", "HYBRID_LINUX", "HYPERPOD_LINUX"}
@@ -186,27 +189,76 @@ class Access(EksBase):
         self, clusterName: str, namespace: str, serviceAccount: str, roleArn: str, **options: Any
     ) -> dict[str, Any]:
         cluster = self.active_cluster(clusterName)
-        self.check_role(roleArn, "pods.eks.amazonaws.com")
-        if any(
-            (each["namespace"], each["serviceAccount"]) == (namespace, serviceAccount)
-            for each in cluster.pod_identities.values()
-        ):
-            raise AwsError("ResourceInUseException", "Association already exists: " + serviceAccount)
+        self.check_association(cluster, namespace, serviceAccount, roleArn)
+        kept = ("disableSessionTags", "targetRoleArn", "tags")
+        extra = {key: options[key] for key in kept if key in options}
+        return {"association": self.associate(cluster, namespace, serviceAccount, roleArn, extra)}
+
+    def check_association(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        service_account: str,
+        role_arn: str,
+        but: Collection[str] = (),
+    ) -> None:
+        """Refuse a pod identity association that cannot be.
+
+        Args:
+            cluster: its cluster.
+            namespace: the service account's namespace.
+            service_account: the service account's name.
+            role_arn: what its pods are to be.
+            but: ids of associations that are about to go.
+
+        Raises:
+            AwsError: there is one already, or pods may not assume the role.
+        """
+        for identity, each in cluster.pod_identities.items():
+            if identity not in but and (each["namespace"], each["serviceAccount"]) == (
+                namespace,
+                service_account,
+            ):
+                raise AwsError("ResourceInUseException", f"Association already exists: {identity}")
+        self.check_pod_role(role_arn)
+
+    def check_pod_role(self, role_arn: str) -> None:
+        """Refuse a role that is not there, or that pods may not assume.
+
+        Raises:
+            AwsError: as EKS says it.
+        """
+        if not trusts(role_arn, "pods.eks.amazonaws.com", {"sts:AssumeRole", "sts:TagSession"}):
+            raise self.invalid(
+                "Trust policy of the role provided is invalid. Follow the official documentation to resolve "
+                "the issue."
+            )
+
+    def associate(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        service_account: str,
+        role_arn: str,
+        extra: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Make a pod identity association that has been checked."""
         identity = f"a-{mock_random.get_random_hex(17)}"
         now = self.cloud.now()
-        cluster.pod_identities[identity] = {
-            "clusterName": clusterName,
+        made = {
+            "clusterName": cluster.name,
             "namespace": namespace,
-            "serviceAccount": serviceAccount,
-            "roleArn": roleArn,
-            "associationArn": self.arn(f"podidentityassociation/{clusterName}/{identity}"),
+            "serviceAccount": service_account,
+            "roleArn": role_arn,
+            "associationArn": self.arn(f"podidentityassociation/{cluster.name}/{identity}"),
             "associationId": identity,
-            "tags": options.get("tags", {}),
+            "tags": {},
             "createdAt": now,
             "modifiedAt": now,
-            **{key: options[key] for key in ("disableSessionTags", "targetRoleArn") if key in options},
+            **extra,
         }
-        return {"association": cluster.pod_identities[identity]}
+        cluster.pod_identities[identity] = made
+        return made
 
     def _identity(self, cluster_name: str, association_id: str) -> dict[str, Any]:
         identity = self.cluster_of(cluster_name).pod_identities.get(association_id)
@@ -217,18 +269,28 @@ class Access(EksBase):
     def describe_pod_identity_association(self, clusterName: str, associationId: str) -> dict[str, Any]:
         return {"association": self._identity(clusterName, associationId)}
 
+    def _own_identity(self, cluster_name: str, association_id: str) -> dict[str, Any]:
+        identity = self._identity(cluster_name, association_id)
+        if "ownerArn" in identity:
+            raise AwsError(
+                "InvalidRequestException",
+                f"Association {association_id} is owned by {identity['ownerArn']} and can be changed "
+                "through it only",
+            )
+        return identity
+
     def update_pod_identity_association(
         self, clusterName: str, associationId: str, **changes: Any
     ) -> dict[str, Any]:
-        identity = self._identity(clusterName, associationId)
+        identity = self._own_identity(clusterName, associationId)
         if "roleArn" in changes:
-            self.check_role(changes["roleArn"], "pods.eks.amazonaws.com")
+            self.check_pod_role(changes["roleArn"])
         changes.pop("clientRequestToken", None)
         identity.update(changes, modifiedAt=self.cloud.now())
         return {"association": identity}
 
     def delete_pod_identity_association(self, clusterName: str, associationId: str) -> dict[str, Any]:
-        identity = self._identity(clusterName, associationId)
+        identity = self._own_identity(clusterName, associationId)
         del self.cluster_of(clusterName).pod_identities[associationId]
         return {"association": identity}
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from moto.moto_api._internal import mock_random
 
-from sandbox.aws.eks import catalogue
+from sandbox.aws.eks import addon_values, catalogue
 from sandbox.aws.eks.access import Access
 from sandbox.aws.eks.base import page
 from sandbox.aws.errors import AwsError
@@ -27,21 +26,20 @@ class Addons(Access):
         return addon
 
     def _check(self, cluster: Cluster, name: str, options: dict[str, Any]) -> None:
-        versions = catalogue.ADDONS.get(name)
-        if versions is None:
-            raise self.invalid(
-                f"Addon {name} specified is not supported in {cluster.data['version']} kubernetes version"
-            )
-        if options.get("addonVersion", versions[0]) not in versions:
+        version = cluster.data["version"]
+        if name not in catalogue.ADDONS or not catalogue.addon_versions(name, version):
+            raise self.invalid(f"Addon {name} specified is not supported in {version} kubernetes version")
+        wanted = options.get("addonVersion")
+        if wanted is not None and wanted not in catalogue.addon_versions(name, version):
             raise self.invalid("Addon version specified is not supported")
-        try:
-            values = yaml.safe_load(options.get("configurationValues") or "{}")
-        except yaml.YAMLError:
-            values = None
-        if not isinstance(values, dict):
-            raise self.invalid(
-                "ConfigurationValue provided in request is not supported: it must be a JSON or YAML object"
-            )
+        if (values := options.get("configurationValues")) and (fault := addon_values.fault_of(name, values)):
+            raise self.invalid(fault)
+        for each in options.get("podIdentityAssociations", []):
+            if each["serviceAccount"] not in catalogue.ADDON_SERVICE_ACCOUNTS.get(name, ()):
+                raise self.invalid(
+                    f"Pod identity association with service account {each['serviceAccount']} is not "
+                    f"supported for addon {name}"
+                )
 
     def create_addon(self, clusterName: str, addonName: str, **options: Any) -> dict[str, Any]:
         cluster = self.active_cluster(clusterName)
@@ -49,12 +47,15 @@ class Addons(Access):
         if addonName in cluster.addons:
             raise AwsError("ResourceInUseException", "Addon already exists.")
         now = self.cloud.now()
-        namespace = options.get("namespaceConfig", {}).get("namespace", "kube-system")
+        namespace = options.get("namespaceConfig", {}).get(
+            "namespace", catalogue.ADDON_NAMESPACES.get(addonName, "kube-system")
+        )
         addon: dict[str, Any] = {
             "addonName": addonName,
             "clusterName": clusterName,
             "status": "CREATING",
-            "addonVersion": options.get("addonVersion", catalogue.ADDONS[addonName][0]),
+            "addonVersion": options.get("addonVersion")
+            or catalogue.default_addon_version(addonName, cluster.data["version"]),
             "health": {"issues": []},
             "addonArn": self.arn(f"addon/{clusterName}/{addonName}/{mock_random.uuid4()}"),
             "createdAt": now,
@@ -71,21 +72,27 @@ class Addons(Access):
         }
         self._associate(addon, options)
         cluster.addons[addonName] = addon
+        if addonName == "vpc-cni":
+            cluster.cni_removed = False
         return {"addon": addon}
 
     def _associate(self, addon: dict[str, Any], options: dict[str, Any]) -> None:
+        """Give an add-on's service accounts their roles, in place of those that they have."""
         if "podIdentityAssociations" not in options:
             return
         cluster = self.cluster_of(addon["clusterName"])
-        for arn in addon.get("podIdentityAssociations", []):
-            cluster.pod_identities.pop(arn.rpartition("/")[2], None)
-        made = [
-            self.create_pod_identity_association(
-                cluster.name, addon["namespaceConfig"]["namespace"], each["serviceAccount"], each["roleArn"]
-            )
+        own = {arn.rpartition("/")[2] for arn in addon.get("podIdentityAssociations", [])}
+        namespace = addon["namespaceConfig"]["namespace"]
+        for each in options["podIdentityAssociations"]:
+            self.check_association(cluster, namespace, each["serviceAccount"], each["roleArn"], but=own)
+        for identity in own:
+            cluster.pod_identities.pop(identity, None)
+        addon["podIdentityAssociations"] = [
+            self.associate(
+                cluster, namespace, each["serviceAccount"], each["roleArn"], {"ownerArn": addon["addonArn"]}
+            )["associationArn"]
             for each in options["podIdentityAssociations"]
         ]
-        addon["podIdentityAssociations"] = [each["association"]["associationArn"] for each in made]
 
     def describe_addon(self, clusterName: str, addonName: str) -> dict[str, Any]:
         return {"addon": self._addon(self.cluster_of(clusterName), addonName)}
@@ -103,39 +110,46 @@ class Addons(Access):
         self._associate(addon, changes)
         return {"update": self.start_update(cluster, "AddonUpdate", applied, done=True)}
 
-    def delete_addon(self, clusterName: str, addonName: str, **_: Any) -> dict[str, Any]:
+    def delete_addon(
+        self, clusterName: str, addonName: str, preserve: bool = False
+    ) -> dict[str, Any]:  # AWS's parameter
         cluster = self.cluster_of(clusterName)
         addon = self._addon(cluster, addonName)
         addon["status"] = "DELETING"
+        if addonName == "vpc-cni" and not preserve:
+            cluster.cni_removed = True
         return {"addon": addon}
 
     def describe_addon_versions(self, **filters: Any) -> dict[str, Any]:
-        name, version = filters.get("addonName"), filters.get("kubernetesVersion")
-        clusters = [version] if version else list(catalogue.VERSIONS)
+        name, wanted = filters.get("addonName"), filters.get("kubernetesVersion")
         described = [
             {
                 "addonName": addon,
                 "type": "networking" if addon in {"vpc-cni", "kube-proxy", "coredns"} else "observability",
                 "publisher": "eks",
                 "owner": "aws",
-                "defaultNamespace": "kube-system",
+                "defaultNamespace": catalogue.ADDON_NAMESPACES.get(addon, "kube-system"),
                 "addonVersions": [
                     {
-                        "addonVersion": each,
+                        "addonVersion": version,
                         "architecture": ["amd64", "arm64"],
                         "compatibilities": [
                             {
                                 "clusterVersion": cluster,
                                 "platformVersions": ["*"],
-                                "defaultVersion": each == versions[0],
+                                "defaultVersion": version == catalogue.default_addon_version(addon, cluster),
                             }
                             for cluster in clusters
+                            if wanted in {None, cluster}
                         ],
+                        "requiresConfiguration": False,
+                        "requiresIamPermissions": addon in catalogue.ADDON_SERVICE_ACCOUNTS,
                     }
-                    for each in versions
+                    for version, clusters in versions.items()
+                    if wanted is None or wanted in clusters
                 ],
             }
             for addon, versions in catalogue.ADDONS.items()
             if name in {None, addon}
         ]
-        return page("addons", described)
+        return page("addons", [each for each in described if each["addonVersions"]])

@@ -11,7 +11,7 @@ from moto.moto_api._internal import mock_random
 
 from sandbox.aws.cloud import REGION, Cloud
 from sandbox.aws.errors import AwsError
-from sandbox.aws.service import JsonService, trusted_services
+from sandbox.aws.service import JsonService, trusts
 from sandbox.aws.signing import find_principal
 
 if TYPE_CHECKING:
@@ -87,9 +87,8 @@ class EksBase(JsonService):
         Raises:
             AwsError: as EKS says it.
         """
-        for role in iam_backends[self.account_id]["aws"].roles.values():
-            if role.arn == arn and service in trusted_services(role.assume_role_policy_document):
-                return
+        if trusts(arn, service):
+            return
         raise self.invalid(
             f"Role with arn: {arn}, could not be assumed because it does not exist or the trusted entity is "
             "not correct"

@@ -13,6 +13,7 @@ from sandbox.aws.eks import catalogue
 from sandbox.aws.eks.base import EksBase, page
 from sandbox.aws.eks.state import Cluster
 from sandbox.aws.errors import AwsError
+from sandbox.aws.rules_kms import find_key
 
 _NAME = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}")
 _LOG_TYPES = ["api", "audit", "authenticator", "controllerManager", "scheduler"]
@@ -45,6 +46,7 @@ class Clusters(EksBase):
         if version not in catalogue.VERSIONS:
             raise self.invalid("unsupported Kubernetes version")
         self.check_role(roleArn, "eks.amazonaws.com")
+        self._check_encryption(options.get("encryptionConfig", []))
         numbers = {cluster.number for cluster in self.state.clusters.values()}
         number = next(each for each in range(len(numbers) + 1) if each not in numbers)
         data: dict[str, Any] = {
@@ -90,12 +92,41 @@ class Clusters(EksBase):
             self._admit_creator(cluster)
         return {"cluster": data}
 
+    def _check_encryption(self, configs: list[dict[str, Any]]) -> None:
+        if len(configs) > 1:
+            raise self.invalid("Only one encryptionConfig is allowed.")
+        for config in configs:
+            arn = config.get("provider", {}).get("keyArn")
+            if not arn:
+                raise self.invalid("KeyArn is required")
+            if config.get("resources") != ["secrets"]:
+                raise self.invalid("Resources in encryptionConfig must be [secrets]")
+            key = find_key(arn)
+            if key is None or key.key_state != "Enabled" or key.key_spec != "SYMMETRIC_DEFAULT":
+                raise self.invalid(
+                    f"The keyArn {arn} in encryptionConfig is not of a symmetric KMS key that exists and is "
+                    "enabled"
+                )
+
+    def _check_zones(self, name: str, subnets: list[Any]) -> None:
+        zones = ec2_backends[self.account_id][self.region].describe_availability_zones()
+        fit = [zone.name for zone in zones if zone.zone_id not in catalogue.ZONES_WITHOUT_CONTROL_PLANE]
+        for subnet in subnets:
+            if subnet.availability_zone not in fit:
+                raise AwsError(
+                    "UnsupportedAvailabilityZoneException",
+                    f"Cannot create cluster '{name}' because {subnet.availability_zone}, the targeted "
+                    "availability zone, does not currently have sufficient capacity to support the cluster. "
+                    f"Retry and choose from these availability zones: {', '.join(fit)}",
+                )
+
     def _network(self, cluster: Cluster, wanted: dict[str, Any]) -> dict[str, Any]:
         subnets = self.subnets_of(wanted.get("subnetIds", []))
         if len({subnet.availability_zone for subnet in subnets}) < 2:
             raise self.invalid("Subnets specified must be in at least two different AZs")
         if len({subnet.vpc_id for subnet in subnets}) > 1:
             raise self.invalid("Subnets specified must belong to the same VPC")
+        self._check_zones(cluster.name, subnets)
         ec2: Any = ec2_backends[self.account_id][self.region]
         groups = wanted.get("securityGroupIds", [])
         for group_id in groups:
@@ -156,7 +187,8 @@ class Clusters(EksBase):
         }
 
     def describe_cluster(self, name: str) -> dict[str, Any]:
-        return {"cluster": self.cluster_of(name).data}
+        data = self.cluster_of(name).data
+        return {"cluster": {**data, "health": {"issues": [*data["health"]["issues"], *_key_issues(data)]}}}
 
     def list_clusters(self, **_: Any) -> dict[str, Any]:
         return page(
@@ -307,6 +339,21 @@ class Clusters(EksBase):
         held = self._tags_of(resourceArn)
         for key in tagKeys:
             held.pop(key, None)
+
+
+def _key_issues(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what is wrong with the key that a cluster's secrets are encrypted by."""
+    issues = []
+    for config in data.get("encryptionConfig", []):
+        arn = config["provider"]["keyArn"]
+        state = getattr(find_key(arn), "key_state", "")
+        if state != "Enabled":
+            code = {"PendingDeletion": "KmsKeyMarkedForDeletion", "Disabled": "KmsKeyDisabled"}.get(
+                state, "KmsKeyNotFound"
+            )
+            message = f"The KMS key {arn} of the cluster's encryption cannot be used"
+            issues.append({"code": code, "message": message, "resourceIds": [arn]})
+    return issues
 
 
 def _logging(current: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:

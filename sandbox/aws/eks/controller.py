@@ -9,19 +9,19 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from sandbox.aws import cluster as runtime
 from sandbox.aws.eks import catalogue, instances
-from sandbox.aws.eks.events import snapshot_node, taints
-from sandbox.processes import Process, ProcessError
+from sandbox.aws.eks.events import taints
+from sandbox.aws.eks.nodes import Nodes
+from sandbox.processes import ProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sandbox.aws.cloud import Cloud
-    from sandbox.aws.eks.state import Cluster, State
+    from sandbox.aws.eks.state import Cluster, Nodegroup, State
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
@@ -70,6 +70,12 @@ class Controller:
         for worker in workers:
             worker.join()
 
+    def control_plane(self, name: str) -> runtime.ControlPlane | None:
+        """Return the control plane of a cluster, or None while it does not run."""
+        with self._guard:
+            worker = self._workers.get(name)
+        return worker.control_plane() if worker is not None and worker.is_alive() else None
+
     def healthy(self) -> dict[str, bool]:
         """Say for each cluster whether its control plane runs."""
         with self._guard:
@@ -84,19 +90,28 @@ class _Worker(threading.Thread):
         self._cloud = cloud
         self._state = state
         self._cluster = name
-        self._environment = environment
         self._directory = cloud.directory / "eks" / name
         self._wake = threading.Event()
         self._end = threading.Event()
         self._control_plane: runtime.ControlPlane | None = None
-        self._nodes: dict[str, tuple[str, Process]] = {}  # by instance id: the node's name and process
         self._attempts: dict[str, int] = {}  # by node group, how often its nodes did not start
-        self._groups: dict[str, str] = {}  # by instance id: its node group
-        self._applied: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {}
+        self._nodes = Nodes(
+            cloud,
+            state,
+            name,
+            self._directory / "nodes",
+            environment,
+            self.control_plane,
+            self._unwanted,
+            self._end,
+        )
 
     @property
     def running(self) -> bool:
         return self._control_plane is not None and self._control_plane.process.alive()
+
+    def control_plane(self) -> runtime.ControlPlane | None:
+        return self._control_plane if self.running else None
 
     def wake(self) -> None:
         self._wake.set()
@@ -144,20 +159,7 @@ class _Worker(threading.Thread):
             "authority": cluster.data["certificateAuthority"].get("data"),
             "addons": {name: addon["status"] for name, addon in cluster.addons.items()},
             "updating": any(update["status"] == "InProgress" for update in cluster.updates.values()),
-            "nodegroups": {
-                name: {
-                    "status": group.data["status"],
-                    "launched": bool(group.group_name),
-                    "role": group.data["nodeRole"],
-                    "desired": group.data["scalingConfig"]["desiredSize"],
-                    "instances": instances.running(group),
-                    "outdated": list(group.outdated),
-                    "labels": dict(group.data["labels"]),
-                    "taints": taints(group.data),
-                    "can_join": instances.role_can_join(group.data["nodeRole"]),
-                }
-                for name, group in cluster.nodegroups.items()
-            },
+            "nodegroups": {name: _look_at(group) for name, group in cluster.nodegroups.items()},
         }
 
     def _step(self) -> bool:
@@ -176,7 +178,6 @@ class _Worker(threading.Thread):
             return True
         for name, group in seen["nodegroups"].items():
             self._reconcile_nodegroup(name, group)
-        self._remove_strays(seen)
         self._settle_addons(seen)
         settled = all(
             group["status"] not in {"UPDATING", "CREATING"} for group in seen["nodegroups"].values()
@@ -189,13 +190,13 @@ class _Worker(threading.Thread):
         if self.running:
             return True
         addresses = self._cloud.addresses
-        host = addresses.kubernetes
-        if seen["number"]:
-            host = f"{host.rpartition('.')[0]}.{3 + seen['number']}"
         webhook = f"{addresses.endpoint}/_sandbox/eks/{self._cluster}/token-review"
         try:
             plane = runtime.start_control_plane(
-                self._directory / "control-plane", host, webhook, self._unwanted
+                self._directory / "control-plane",
+                addresses.control_plane(seen["number"]),
+                webhook,
+                self._unwanted,
             )
         except ProcessError as error:
             if seen["status"] == "CREATING":
@@ -209,9 +210,11 @@ class _Worker(threading.Thread):
 
     def _reconcile_nodegroup(self, name: str, group: dict[str, Any]) -> None:
         status = group["status"]
+        if status != "CREATE_FAILED":
+            self._let_go(name, group)
         if status == "DELETING":
-            self._stop_nodes(name, [each for each, owner in self._groups.items() if owner == name])
-            self._record("nodegroup_deleted", nodegroup=name)
+            if not (group["instances"] or group["leaving"] or group["ended"] or self._nodes.of(name)):
+                self._record("nodegroup_deleted", nodegroup=name)
             return
         if status == "CREATE_FAILED":
             return
@@ -224,45 +227,69 @@ class _Worker(threading.Thread):
                 message = "Instances failed to join the kubernetes cluster"
                 self._record("nodegroup_failed", nodegroup=name, code="NodeCreationFailure", message=message)
             return
-        if status == "UPDATING" and not self._reshape(name, group):
+        if not self._fill(name, group):
             return
-        if self._start_nodes(name, group) and status in {"CREATING", "UPDATING", "DEGRADED"}:
-            self._apply_settings(name, group)
-            self._record("nodegroup_active", nodegroup=name)
+        started = self._start_nodes(name, group)
+        if status == "UPDATING" and not self._renew(name, group, started=started):
+            return
+        if started and not group["leaving"] and status in {"CREATING", "UPDATING", "DEGRADED"}:
+            self._nodes.apply(name, group["labels"], group["taints"])
+            if group["complete"]:
+                self._record("nodegroup_active", nodegroup=name)
 
-    def _reshape(self, name: str, group: dict[str, Any]) -> bool:
-        """Bring a node group nearer to its new size or version; returns whether it is there."""
-        live = group["instances"]
-        if len(live) > group["desired"]:
-            self._retire(name, live[group["desired"] :], replace=False)
-            self._record("nodegroup_scaled", nodegroup=name)
-        elif len(live) < group["desired"]:
-            self._record("nodegroup_scaled", nodegroup=name)
-        elif group["outdated"]:
-            # One after the other, the old one first: no spare GPU is needed (update strategy MINIMAL).
-            self._start_nodes(name, group)
-            self._retire(name, group["outdated"][:1], replace=True)
-        else:
+    def _let_go(self, name: str, group: dict[str, Any]) -> None:
+        """Begin with the nodes that have to go."""
+        for instance_id in group["leaving"]:
+            self._nodes.retire(name, instance_id)
+        for instance_id, deadline in group["noticed"].items():
+            self._nodes.interrupt(name, instance_id, deadline)
+        known = {*group["instances"], *group["leaving"]}
+        for instance_id in [*group["ended"], *(each for each in self._nodes.of(name) if each not in known)]:
+            self._nodes.lose(name, instance_id)
+
+    def _fill(self, name: str, group: dict[str, Any]) -> bool:
+        """Launch what is missing to the desired size; returns whether the group can be looked at as it is."""
+        waits_for_room = group["status"] == "UPDATING" and group["minimal"] and group["leaving"]
+        if group["complete"] or waits_for_room:
             return True
+        if group["launchable"] or not group["failures"]:
+            self._record("nodegroup_topped_up", nodegroup=name)
+            self.wake()
+            return False
+        if group["status"] in {"ACTIVE", "UPDATING"}:
+            # What was asked of EKS is done with; Auto Scaling goes on trying.
+            message = "; ".join(group["failures"])
+            code = "AsgInstanceLaunchFailures"
+            self._record("nodegroup_failed", nodegroup=name, code=code, message=message)
+        return True
+
+    def _renew(self, name: str, group: dict[str, Any], *, started: bool) -> bool:
+        """Replace the nodes of an older version, one after the other; returns whether none is left.
+
+        With the strategy MINIMAL the old one goes first, so that no spare machine is needed; else the new one
+        comes first.
+        """
+        if not group["outdated"]:
+            return not group["leaving"]
+        if not started or group["leaving"]:
+            return False
+        if not group["minimal"] and not group["surge"]:
+            if group["launchable"]:
+                self._record("nodegroup_surged", nodegroup=name)
+            else:
+                self._record("update_failed", nodegroup=name)
+        else:
+            self._record("instance_replaced", nodegroup=name, instance_id=group["outdated"][0])
         self.wake()
         return False
 
-    def _retire(self, name: str, instance_ids: list[str], *, replace: bool) -> None:
-        self._record("instances_draining", nodegroup=name, instance_ids=instance_ids)
-        self._stop_nodes(name, instance_ids)
-        self._record("instances_removed", nodegroup=name, instance_ids=instance_ids, replace=replace)
-
     def _start_nodes(self, name: str, group: dict[str, Any]) -> bool:
         """Start the nodes that do not run; returns whether all do. Says so where they cannot be started."""
-        missing = [
-            each for each in group["instances"] if each not in self._nodes or not self._nodes[each][1].alive()
-        ]
-        if not missing:
+        if not self._nodes.missing(group["instances"]):
             self._attempts.pop(name, None)
             return True
         try:
-            with ThreadPoolExecutor(max_workers=4, thread_name_prefix="node") as pool:
-                list(pool.map(lambda each: self._start_node(name, each), missing))
+            self._nodes.start(name, group["instances"])
         except ProcessError as error:
             self._attempts[name] = self._attempts.get(name, 0) + 1
             if self._attempts[name] < _NODE_ATTEMPTS:
@@ -272,73 +299,7 @@ class _Worker(threading.Thread):
             self._record("nodegroup_failed", nodegroup=name, code="NodeCreationFailure", message=message)
             self._end.wait(_RETRY_SECONDS)
             return False
-        return True
-
-    def _start_node(self, name: str, instance_id: str) -> None:
-        if self._control_plane is None or self._end.is_set():
-            return
-        number = self._cloud.record("eks.node_numbered", instance_id=instance_id)
-
-        def look() -> dict[str, Any]:
-            cluster = self._state.clusters[self._cluster]
-            return snapshot_node(cluster, cluster.nodegroups[name], instance_id)
-
-        seen = self._cloud.inside(look)
-        spec = runtime.NodeSpec(
-            name=seen["name"],
-            address=self._cloud.addresses.node(number),
-            pod_network=self._cloud.addresses.pod_network,
-            registry=self._cloud.addresses.endpoint,
-            provider_id=seen["provider_id"],
-            labels=seen["labels"],
-            taints=tuple(f"{each['key']}={each['value']}:{each['effect']}" for each in seen["taints"]),
-            gpus=seen["gpus"],
-            environment=self._environment,
-        )
-        process = runtime.start_node(
-            self._directory / "nodes" / instance_id, self._control_plane, spec, self._unwanted
-        )
-        self._nodes[instance_id] = (seen["name"], process)
-        self._groups[instance_id] = name
-
-    def _apply_settings(self, name: str, group: dict[str, Any]) -> None:
-        """Give running nodes the labels and taints that were changed since they started."""
-        wanted = (group["labels"], group["taints"])
-        before = self._applied.get(name)
-        self._applied[name] = wanted
-        if before is None or before == wanted:
-            return
-        labels: dict[str, str | None] = dict(wanted[0])
-        labels.update({key: None for key in before[0] if key not in wanted[0]})
-        for instance_id, owner in self._groups.items():
-            if owner == name and self._control_plane is not None:
-                runtime.set_node(self._control_plane, self._nodes[instance_id][0], labels, wanted[1])
-
-    def _remove_strays(self, seen: dict[str, Any]) -> None:
-        """Stop nodes whose instance was ended by other means than the node group."""
-        live = {each for group in seen["nodegroups"].values() for each in group["instances"]}
-        for instance_id, owner in list(self._groups.items()):
-            if instance_id not in live:
-                self._stop_nodes(owner, [instance_id])
-                self._record("instances_removed", nodegroup=owner, instance_ids=[instance_id], replace=False)
-
-    def _stop_nodes(self, name: str, instance_ids: list[str]) -> None:
-        """Drain and stop nodes."""
-        owned = [each for each in instance_ids if self._groups.get(each) == name]
-        if owned:
-            with ThreadPoolExecutor(max_workers=4, thread_name_prefix="drain") as pool:
-                list(pool.map(self._stop_node, owned))
-
-    def _stop_node(self, instance_id: str) -> None:
-        name, process = self._nodes[instance_id]
-        if self._control_plane is not None and self.running and process.alive():
-            runtime.drain(self._control_plane, name, self._end.is_set)
-        runtime.stop(process)
-        if self._control_plane is not None and self.running:
-            runtime.remove_node(self._control_plane, name)
-        del self._nodes[instance_id]
-        del self._groups[instance_id]
-        shutil.rmtree(self._directory / "nodes" / instance_id, ignore_errors=True)
+        return not self._nodes.missing(group["instances"])
 
     def _settle_addons(self, seen: dict[str, Any]) -> None:
         has_nodes = any(
@@ -352,10 +313,29 @@ class _Worker(threading.Thread):
 
     def _stop_all(self) -> None:
         """Stop nodes, then the control plane, without draining."""
-        nodes, self._nodes, self._groups = list(self._nodes.values()), {}, {}
-        if nodes:
-            with ThreadPoolExecutor(max_workers=8, thread_name_prefix="stop") as pool:
-                list(pool.map(lambda node: runtime.stop(node[1]), nodes))
+        self._nodes.stop_all()
         if self._control_plane is not None:
             runtime.stop(self._control_plane.process)
             self._control_plane = None
+
+
+def _look_at(group: Nodegroup) -> dict[str, Any]:
+    """Return a copy of what matters of a node group's state."""
+    active = instances.running(group)
+    return {
+        "status": group.data["status"],
+        "launched": bool(group.group_name),
+        "instances": active,
+        "leaving": instances.leaving(group),
+        "ended": instances.ended(group),
+        "noticed": dict(group.noticed),
+        "outdated": [each for each in group.outdated if each in active],
+        "surge": group.surge,
+        "minimal": group.data["updateConfig"].get("updateStrategy") == "MINIMAL",
+        "complete": len(active) >= instances.scaling(group)["desiredSize"],
+        "launchable": instances.launchable(group),
+        "failures": instances.failures(group),
+        "labels": dict(group.data["labels"]),
+        "taints": taints(group.data),
+        "can_join": instances.role_can_join(group.data["nodeRole"]),
+    }

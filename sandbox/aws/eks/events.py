@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from moto.ec2.models import ec2_backends
 
+from sandbox.aws.capacity import limits
 from sandbox.aws.cloud import ACCOUNT_ID
 from sandbox.aws.eks import instances
 
@@ -27,6 +29,7 @@ class Events:
     """
 
     def __init__(self, cloud: Cloud, state: State) -> None:
+        self._cloud = cloud
         self._state = state
         for name in (
             "cluster_ready",
@@ -36,12 +39,16 @@ class Events:
             "nodegroup_launched",
             "nodegroup_active",
             "nodegroup_failed",
-            "nodegroup_scaled",
+            "nodegroup_topped_up",
+            "nodegroup_surged",
+            "instance_replaced",
             "nodegroup_deleted",
             "node_numbered",
             "instances_draining",
             "instances_removed",
+            "interruption_noticed",
             "updates_done",
+            "update_failed",
         ):
             cloud.on_event(f"eks.{name}", getattr(self, name))
 
@@ -88,8 +95,38 @@ class Events:
             addons[addon]["status"] = status
 
     def nodegroup_launched(self, cluster: str, nodegroup: str) -> None:
-        """The instances of a new node group are launched."""
-        instances.launch(*self._nodegroup(cluster, nodegroup))
+        """The instances of a new node group are launched, or could not be."""
+        found = self._nodegroup(cluster, nodegroup)
+        instances.launch(*found)
+        self._note_failures(found[1])
+
+    def nodegroup_topped_up(self, cluster: str, nodegroup: str) -> None:
+        """The Auto Scaling group launches the instances that are missing to its desired size."""
+        _, found = self._nodegroup(cluster, nodegroup)
+        instances.top_up(found)
+        self._note_failures(found)
+
+    def nodegroup_surged(self, cluster: str, nodegroup: str) -> None:
+        """An update launches one instance more than are desired, before it takes an old one away."""
+        _, found = self._nodegroup(cluster, nodegroup)
+        found.surge = 1
+        instances.grow(found, 1)
+        self._note_failures(found)
+
+    def instance_replaced(self, cluster: str, nodegroup: str, instance_id: str) -> None:
+        """An update takes an instance of an older version away; with the last one the surge is over."""
+        _, found = self._nodegroup(cluster, nodegroup)
+        instances.let_go(found, instance_id)
+        found.outdated.remove(instance_id)
+        if not found.outdated and found.surge:
+            instances.grow(found, -found.surge)
+            found.surge = 0
+
+    def _note_failures(self, nodegroup: Nodegroup) -> None:
+        failures = instances.failures(nodegroup)
+        if failures:
+            issues = [("AsgInstanceLaunchFailures", each, [nodegroup.group_name]) for each in failures]
+            _degrade(nodegroup, issues)
 
     def nodegroup_active(self, cluster: str, nodegroup: str) -> None:
         """All nodes of a node group have joined."""
@@ -99,24 +136,16 @@ class Events:
             found.data["health"] = {"issues": []}
 
     def nodegroup_failed(self, cluster: str, nodegroup: str, code: str, message: str) -> None:
-        """Nodes of a node group cannot join."""
+        """Nodes of a node group cannot be launched, or cannot join."""
         _, found = self._nodegroup(cluster, nodegroup)
-        if found.data["status"] == "CREATING":
-            found.data["status"] = "CREATE_FAILED"
-        elif found.data["status"] == "ACTIVE":
-            found.data["status"] = "DEGRADED"
-        found.data["health"] = {
-            "issues": [{"code": code, "message": message, "resourceIds": instances.running(found)}]
-        }
-
-    def nodegroup_scaled(self, cluster: str, nodegroup: str) -> None:
-        """The Auto Scaling group follows the desired size upwards."""
-        instances.scale(self._nodegroup(cluster, nodegroup)[1])
+        is_launch = code == "AsgInstanceLaunchFailures"
+        _degrade(found, [(code, message, [found.group_name] if is_launch else instances.running(found))])
 
     def nodegroup_deleted(self, cluster: str, nodegroup: str) -> None:
         """All nodes of a node group are gone."""
         found, gone = self._nodegroup(cluster, nodegroup)
-        for instance_id in instances.running(gone):
+        left = [*instances.running(gone), *instances.leaving(gone)]
+        for instance_id in left:
             self._state.node_numbers.pop(instance_id, None)
         instances.delete(gone)
         del found.nodegroups[nodegroup]
@@ -132,21 +161,60 @@ class Events:
         """Instances that are about to go get no more requests from load balancers."""
         instances.deregister(self._nodegroup(cluster, nodegroup)[1], instance_ids)
 
-    def instances_removed(self, cluster: str, nodegroup: str, instance_ids: list[str], replace: bool) -> None:
+    def instances_removed(self, cluster: str, nodegroup: str, instance_ids: list[str]) -> None:
         """Nodes have stopped: their instances end, their addresses are free."""
         found = self._state.clusters.get(cluster)
         if found is not None and nodegroup in found.nodegroups:
             group = found.nodegroups[nodegroup]
-            instances.terminate(group, instance_ids, replace=replace)
+            instances.deregister(group, instance_ids)
+            if found.cni_removed or limits.leave_interfaces:
+                joined = [each for each in instance_ids if each in self._state.node_numbers]
+                instances.leave_interfaces(found, group, joined)
+            instances.terminate(group, instance_ids)
             group.outdated = [each for each in group.outdated if each not in instance_ids]
+            for instance_id in instance_ids:
+                group.noticed.pop(instance_id, None)
+            self._note_failures(group)
         for instance_id in instance_ids:
             self._state.node_numbers.pop(instance_id, None)
+
+    def interruption_noticed(self, cluster: str, nodegroup: str, instance_id: str, seconds: float) -> None:
+        """EC2 gives notice that it takes an instance back in `seconds`."""
+        _, found = self._nodegroup(cluster, nodegroup)
+        found.noticed[instance_id] = self._cloud.now().timestamp() + seconds
 
     def updates_done(self, cluster: str) -> None:
         """All updates under way have taken effect."""
         for update in self._state.clusters[cluster].updates.values():
             if update["status"] == "InProgress":
                 update["status"] = "Successful"
+
+    def update_failed(self, cluster: str, nodegroup: str) -> None:
+        """No machine can be had for the first new node of an update: the node group stays as it was."""
+        found, group = self._nodegroup(cluster, nodegroup)
+        group.outdated = []
+        group.data["status"] = "ACTIVE"
+        message = "Couldn't proceed with upgrade process as new nodes are not joining node group"
+        error = {
+            "errorCode": "NodeCreationFailure",
+            "errorMessage": f"{message} {nodegroup}",
+            "resourceIds": [group.group_name],
+        }
+        for update in found.updates.values():
+            if update["status"] == "InProgress":
+                update.update(status="Failed", errors=[error])
+
+
+def _degrade(nodegroup: Nodegroup, issues: list[tuple[str, str, list[str]]]) -> None:
+    """Say what is wrong with a node group; a new one has failed, another one is degraded."""
+    data = nodegroup.data
+    if data["status"] == "CREATING":
+        data["status"] = "CREATE_FAILED"
+    elif data["status"] in {"ACTIVE", "UPDATING"}:
+        data["status"] = "DEGRADED"
+    data["health"] = {
+        "issues": [{"code": code, "message": message, "resourceIds": ids} for code, message, ids in issues]
+    }
 
 
 def snapshot_node(cluster: Cluster, nodegroup: Nodegroup, instance_id: str) -> dict[str, Any]:
@@ -168,8 +236,17 @@ def snapshot_node(cluster: Cluster, nodegroup: Nodegroup, instance_id: str) -> d
         "labels": labels,
         "taints": taints(data),
         "gpus": instances.gpu_count(instance.instance_type),
-        "cluster": cluster.name,
+        # Bottlerocket's image has the device plugin, Amazon Linux's has not.
+        "device_plugin": "builtin" if data["amiType"].startswith("BOTTLEROCKET") else "pod",
+        "network_policy": _enforces_policies(cluster),
+        "region": nodegroup.region,
     }
+
+
+def _enforces_policies(cluster: Cluster) -> bool:
+    """Say whether the VPC CNI enforces network policies, which it does only when it is told to."""
+    values = yaml.safe_load(cluster.addons.get("vpc-cni", {}).get("configurationValues") or "{}")
+    return str(values.get("enableNetworkPolicy", "false")).lower() == "true"
 
 
 _EFFECTS = {

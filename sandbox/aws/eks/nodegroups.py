@@ -10,7 +10,7 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.moto_api._internal import mock_random
 
-from sandbox.aws.eks import instances
+from sandbox.aws.eks import catalogue, instances, userdata
 from sandbox.aws.eks.access import Access
 from sandbox.aws.eks.base import page
 from sandbox.aws.eks.state import Cluster, Nodegroup
@@ -44,25 +44,29 @@ class Nodegroups(Access):
         self._check_scaling(scaling)
         template = self._template(options)
         types = self._instance_types(options, template)
+        ami_type = self._ami_type(options, template, types)
+        self._check_capacity(options, template, ami_type)
+        version = options.get("version", cluster.data["version"])
+        self._check_version(cluster, version)
         now = self.cloud.now()
         data: dict[str, Any] = {
             "nodegroupName": nodegroupName,
             "nodegroupArn": self.arn(f"nodegroup/{clusterName}/{nodegroupName}/{mock_random.uuid4()}"),
             "clusterName": clusterName,
-            "version": options.get("version", cluster.data["version"]),
-            "releaseVersion": options.get("releaseVersion", f"{cluster.data['version']}.0-20261110"),
+            "version": version,
+            "releaseVersion": self._release(ami_type, version, options.get("releaseVersion")),
             "createdAt": now,
             "modifiedAt": now,
             "status": "CREATING",
             "capacityType": options.get("capacityType", "ON_DEMAND"),
             "scalingConfig": scaling,
             "subnets": subnets,
-            "amiType": self._ami_type(options, template, types),
+            "amiType": ami_type,
             "nodeRole": nodeRole,
             "labels": options.get("labels", {}),
             "resources": {},
             "health": {"issues": []},
-            "updateConfig": options.get("updateConfig", {"maxUnavailable": 1}),
+            "updateConfig": self._update_config(options.get("updateConfig", {})),
             "tags": options.get("tags", {}),
             **{key: options[key] for key in _KEPT if key in options},
         }
@@ -73,6 +77,13 @@ class Nodegroups(Access):
         else:
             data["launchTemplate"] = self._resolved(options["launchTemplate"])
         nodegroup = Nodegroup(data, self.region)
+        user_data = (template or {}).get("UserData")
+        fault = userdata.fault_of(user_data, ami_type) if user_data else None
+        if fault is not None:  # EKS finds out after it has accepted the node group
+            data["status"] = "CREATE_FAILED"
+            data["health"] = {
+                "issues": [{"code": fault[0], "message": fault[1], "resourceIds": [nodegroupName]}]
+            }
         nodegroup.template_id = instances.create_template(
             self.region, cluster, data, _template_data(data, template, types[0])
         )
@@ -81,6 +92,66 @@ class Nodegroups(Access):
         if has_entries and nodeRole not in cluster.access_entries:
             self.make_access_entry(cluster, nodeRole, "EC2_LINUX", [], None, {})
         return {"nodegroup": data}
+
+    def _check_version(self, cluster: Cluster, version: str) -> None:
+        if version not in catalogue.VERSIONS or version > cluster.data["version"]:
+            raise self.invalid(
+                "Nodegroup Kubernetes version should be equal to or less than the cluster version "
+                f"{cluster.data['version']}"
+            )
+
+    def _release(self, ami_type: str, version: str, wanted: str | None) -> str:
+        """Return the release of the machine image: the one asked for, or the newest."""
+        if ami_type == "CUSTOM":
+            return ""
+        releases = catalogue.node_releases(ami_type, version)
+        if wanted is not None and wanted not in releases:
+            raise self.invalid(
+                f"Requested release version {wanted} is not valid for kubernetes version {version}."
+            )
+        return wanted or releases[0]
+
+    def _update_config(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        if {"maxUnavailable", "maxUnavailablePercentage"} <= wanted.keys():
+            raise self.invalid("You can specify only one of maxUnavailable and maxUnavailablePercentage.")
+        limit = {} if "maxUnavailablePercentage" in wanted else {"maxUnavailable": 1}
+        return {**limit, "updateStrategy": "DEFAULT", **wanted}
+
+    def _check_capacity(
+        self, options: dict[str, Any], template: dict[str, Any] | None, ami_type: str
+    ) -> None:
+        """Refuse what does not go with a capacity type.
+
+        The rules of capacity blocks: https://docs.aws.amazon.com/eks/latest/userguide/capacity-blocks-mng.html
+        """
+        kind = options.get("capacityType", "ON_DEMAND")
+        data = template or {}
+        market = data.get("InstanceMarketOptions", {}).get("MarketType")
+        if kind != "CAPACITY_BLOCK":
+            if market is not None:
+                raise self.invalid("Instance market options are not supported with the launch template.")
+        elif market != "capacity-block":
+            raise self.invalid(
+                "Launch template must specify the market type capacity-block in its instance market options "
+                "for the capacity type CAPACITY_BLOCK."
+            )
+        elif "InstanceType" not in data:
+            raise self.invalid(
+                "Launch template must specify an instance type for the capacity type CAPACITY_BLOCK."
+            )
+        elif not data.get("CapacityReservationSpecification", {}).get("CapacityReservationTarget"):
+            raise self.invalid(
+                "Launch template must specify a capacity reservation target for the capacity type "
+                "CAPACITY_BLOCK."
+            )
+        if "warmPoolConfig" not in options:
+            return
+        if kind != "ON_DEMAND":
+            raise self.invalid(f"Warm pools are not supported with the capacity type {kind}.")
+        if ami_type == "CUSTOM":
+            raise self.invalid("Warm pools are not supported with custom AMIs.")
+        if options["warmPoolConfig"].get("reuseOnScaleIn") and ami_type.startswith("BOTTLEROCKET"):
+            raise self.invalid("Warm pool reuse on scale-in is not supported with Bottlerocket AMIs.")
 
     def _check_scaling(self, scaling: dict[str, int]) -> None:
         low, desired, high = scaling["minSize"], scaling["desiredSize"], scaling["maxSize"]
@@ -116,7 +187,7 @@ class Nodegroups(Access):
                 "Launch template details can't be found: " + str(wanted.get("id") or wanted["name"])
             )
         try:
-            data: dict[str, Any] = template.get_version(wanted.get("version", "$Default")).data
+            data = _plain(template.get_version(wanted.get("version", "$Default")).data)
         except (ValueError, IndexError) as error:
             raise self.invalid(f"Launch template version {wanted['version']} can't be found") from error
         if "diskSize" in options:
@@ -174,7 +245,8 @@ class Nodegroups(Access):
         return kind
 
     def describe_nodegroup(self, clusterName: str, nodegroupName: str) -> dict[str, Any]:
-        return {"nodegroup": self.nodegroup_of(clusterName, nodegroupName).data}
+        nodegroup = self.nodegroup_of(clusterName, nodegroupName)
+        return {"nodegroup": {**nodegroup.data, "scalingConfig": instances.scaling(nodegroup)}}
 
     def list_nodegroups(self, clusterName: str, **_: Any) -> dict[str, Any]:
         return page("nodegroups", list(self.cluster_of(clusterName).nodegroups))
@@ -182,6 +254,7 @@ class Nodegroups(Access):
     def delete_nodegroup(self, clusterName: str, nodegroupName: str) -> dict[str, Any]:
         nodegroup = self.nodegroup_of(clusterName, nodegroupName)
         nodegroup.data["status"] = "DELETING"
+        instances.empty(nodegroup)
         return {"nodegroup": nodegroup.data}
 
     def _idle(self, cluster_name: str, name: str) -> tuple[Cluster, Nodegroup]:
@@ -199,9 +272,10 @@ class Nodegroups(Access):
         cluster, nodegroup = self._idle(clusterName, nodegroupName)
         data = nodegroup.data
         if "scalingConfig" in changes:
-            scaling = {**data["scalingConfig"], **changes["scalingConfig"]}
+            scaling = {**instances.scaling(nodegroup), **changes["scalingConfig"]}
             self._check_scaling(scaling)
             data["scalingConfig"] = scaling
+            instances.scale(nodegroup)
         if "labels" in changes:
             data["labels"] = {
                 **{
@@ -213,7 +287,9 @@ class Nodegroups(Access):
             }
         if "taints" in changes:
             data["taints"] = _merge_taints(data.get("taints", []), changes["taints"])
-        for key in ("updateConfig", "nodeRepairConfig", "warmPoolConfig"):
+        if "updateConfig" in changes:
+            data["updateConfig"] = self._update_config(changes["updateConfig"])
+        for key in ("nodeRepairConfig", "warmPoolConfig"):
             if key in changes:
                 data[key] = changes[key]
         data["status"], data["modifiedAt"] = "UPDATING", self.cloud.now()
@@ -234,22 +310,22 @@ class Nodegroups(Access):
             data["launchTemplate"] = self._resolved(changes["launchTemplate"])
             types = data.get("instanceTypes") or self._instance_types({}, template)
             instances.update_template(nodegroup, _template_data(data, template, types[0]))
-        if "version" in changes:
-            if changes["version"] > cluster.data["version"]:
-                raise self.invalid(
-                    f"Nodegroup Kubernetes version should be equal to or less than the cluster version "
-                    f"{cluster.data['version']}"
-                )
-            data["version"] = changes["version"]
-            data["releaseVersion"] = f"{changes['version']}.0-20261110"
-        if "releaseVersion" in changes:
-            data["releaseVersion"] = changes["releaseVersion"]
+        version = changes.get("version", data["version"])
+        self._check_version(cluster, version)
+        if data["amiType"] != "CUSTOM" and changes.keys() & {"version", "releaseVersion"}:
+            data["releaseVersion"] = self._release(data["amiType"], version, changes.get("releaseVersion"))
+        data["version"] = version
         data["status"], data["modifiedAt"] = "UPDATING", self.cloud.now()
         nodegroup.outdated = instances.running(nodegroup)
         params: dict[str, Any] = {
             key: changes[key] for key in ("version", "releaseVersion", "launchTemplate") if key in changes
         }
         return {"update": self.start_update(cluster, "VersionUpdate", params, done=False)}
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a launch template says, without the type that moto has for user data."""
+    return {key: str(value) if key == "UserData" and value else value for key, value in data.items()}
 
 
 def _scaling(wanted: dict[str, int]) -> dict[str, int]:

@@ -16,6 +16,9 @@ class Nodegroup:
         template_id: the launch template that EKS made for it.
         group_name: its Auto Scaling group; empty until its instances were launched.
         outdated: ids of instances that an update has yet to replace.
+        surge: how many instances an update has launched over the desired size.
+        noticed: by instance id, when EC2 takes back a spot instance that it has given notice of, in seconds
+            since 1970.
     """
 
     data: dict[str, Any]
@@ -23,6 +26,8 @@ class Nodegroup:
     template_id: str = ""
     group_name: str = ""
     outdated: list[str] = field(default_factory=list)
+    surge: int = 0
+    noticed: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -35,6 +40,7 @@ class Cluster:
         number: its place among the clusters of the account; gives the control plane its address.
         creator_arn: the IAM principal that made it.
         interface_ids: the network interfaces it put into its subnets.
+        cni_removed: whether the VPC CNI was taken away, so that nobody clears up after nodes that end.
     """
 
     data: dict[str, Any]
@@ -42,6 +48,7 @@ class Cluster:
     number: int
     creator_arn: str
     interface_ids: list[str] = field(default_factory=list)
+    cni_removed: bool = False
     nodegroups: dict[str, Nodegroup] = field(default_factory=dict)
     addons: dict[str, dict[str, Any]] = field(default_factory=dict)
     access_entries: dict[str, dict[str, Any]] = field(default_factory=dict)

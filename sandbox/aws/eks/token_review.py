@@ -6,7 +6,6 @@ A token is a presigned STS GetCallerIdentity request that carries the cluster's 
 from __future__ import annotations
 
 import base64
-import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,7 +13,7 @@ from sandbox.aws.cloud import ACCOUNT_ID
 from sandbox.aws.eks.base import iam_arn
 from sandbox.aws.eks.catalogue import POLICY_PREFIX
 from sandbox.aws.errors import AwsError
-from sandbox.aws.messages import HttpRequest, HttpResponse
+from sandbox.aws.messages import HttpRequest, HttpResponse, json_response
 from sandbox.aws.signing import authenticate
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ _MAX_EXPIRES_SECONDS = 900
 
 
 class TokenReviewer:
-    """Answers TokenReview requests under `/_sandbox/eks/<cluster>/token-review`.
+    """Answers TokenReview requests.
 
     Args:
         cloud: the account.
@@ -37,20 +36,17 @@ class TokenReviewer:
         self._cloud = cloud
         self._state = state
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def review(self, cluster_name: str, request: HttpRequest) -> HttpResponse:
         """Answer one request."""
-        parts = request.path.strip("/").split("/")
-        if request.method != "POST" or len(parts) != 4 or parts[3] != "token-review":
-            return _json(404, {"message": "There is only POST /_sandbox/eks/<cluster>/token-review."})
         review = request.json()
         spec = review.get("spec")
         token = spec.get("token", "") if isinstance(spec, dict) else ""
         try:
-            status = self._cloud.inside(lambda: self._review(parts[2], token))
+            status = self._cloud.inside(lambda: self._review(cluster_name, token))
         except AwsError as error:
             status = {"authenticated": False, "error": error.message}
         version = review.get("apiVersion", "authentication.k8s.io/v1")
-        return _json(200, {"apiVersion": version, "kind": "TokenReview", "status": status})
+        return json_response(200, {"apiVersion": version, "kind": "TokenReview", "status": status})
 
     def _review(self, cluster_name: str, token: str) -> dict[str, Any]:
         cluster = self._state.clusters.get(cluster_name)
@@ -101,7 +97,3 @@ def _presigned(cluster_name: str, token: str) -> HttpRequest:
         raise AwsError("Unauthorized", "the token does not name its cluster")
     headers = (("host", url.netloc), ("x-k8s-aws-id", cluster_name))
     return HttpRequest("GET", f"{url.path or '/'}?{url.query}", headers)
-
-
-def _json(status: int, body: dict[str, Any]) -> HttpResponse:
-    return HttpResponse(status, (("Content-Type", "application/json"),), json.dumps(body).encode())

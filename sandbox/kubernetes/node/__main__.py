@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+import httpx
 from filelock import FileLock, Timeout
 
 from sandbox.images import ImageError
@@ -38,14 +39,18 @@ def main() -> int:
                     provider_id=arguments.provider_id,
                     labels=arguments.labels,
                     taints=arguments.taints,
-                    gpus=arguments.gpus,
                 ),
                 directory=directory,
                 cluster=kubeconfig.read_cluster(arguments.kubeconfig),
                 authority_directory=arguments.ca_dir or arguments.kubeconfig.parent / "pki",
                 pod_network=arguments.pod_network,
                 registry=arguments.registry,
-                region=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+                region=arguments.region,
+                aws=arguments.aws_endpoint or arguments.registry,
+                cluster_name=arguments.cluster,
+                gpus=arguments.gpus,
+                builtin_device_plugin=arguments.device_plugin == "builtin",
+                network_policy=arguments.network_policy == "on",
             )
             node.start()
             announce({"name": arguments.name, "address": arguments.address})
@@ -76,7 +81,25 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--provider-id", default="", help='as "aws:///us-east-1a/i-0abc"')
     parser.add_argument("--labels", type=_labels, default={}, help="key=value,...")
     parser.add_argument("--taints", type=_taints, default=[], help="key=value:Effect,...")
-    parser.add_argument("--gpus", type=int, default=0, help="how many nvidia.com/gpu it offers")
+    parser.add_argument("--gpus", type=int, default=0, help="how many nvidia.com/gpu it has")
+    parser.add_argument(
+        "--device-plugin",
+        choices=("builtin", "pod"),
+        default="builtin",
+        help="whether its GPUs can be used at once, or while NVIDIA's device plugin runs on it as a pod",
+    )
+    parser.add_argument(
+        "--network-policy", choices=("on", "off"), default="on", help="whether NetworkPolicies are enforced"
+    )
+    parser.add_argument("--cluster", default="", help="the cluster's name in EKS, for Pod Identity")
+    parser.add_argument(
+        "--aws-endpoint", type=_url, help="URL of the sandbox's AWS (default: the registry's)"
+    )
+    parser.add_argument(
+        "--region",
+        default=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+        help="the region that pods are told (default: AWS_DEFAULT_REGION, else us-east-1)",
+    )
     return parser.parse_args()
 
 
@@ -84,6 +107,13 @@ def _loopback(text: str) -> str:
     address = ipaddress.ip_address(text)
     if address.version != 4 or not address.is_loopback:
         raise argparse.ArgumentTypeError(f"{text} is not a loopback address (127.x.y.z)")
+    return text
+
+
+def _url(text: str) -> str:
+    url = httpx.URL(text)
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise argparse.ArgumentTypeError(f"{text} is not an http URL")
     return text
 
 

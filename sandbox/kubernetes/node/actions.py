@@ -39,12 +39,14 @@ class Target:
         spec: the container's spec.
         container: the running container.
         address: the pod's loopback address.
+        node_address: the node's, which probes come from.
         mounts: where the container's paths are.
     """
 
     spec: Object
     container: Container
     address: str
+    node_address: str
     mounts: Mounts
 
 
@@ -93,9 +95,11 @@ def _http_get(action: Mapping[str, Any], target: Target, timeout_seconds: float)
     headers = {header["name"]: header["value"] for header in action.get("httpHeaders") or ()}
     headers.setdefault("User-Agent", "kube-probe/1.35")
     shown = f'Get "{scheme}://{to_public(host)}:{port}{path}"'
+    source = target.node_address if host == target.address else None
     try:
         # A probe does not check certificates: the kubelet does not either.
-        with httpx.Client(verify=False, trust_env=False, timeout=timeout_seconds) as client:  # noqa: S501
+        transport = httpx.HTTPTransport(verify=False, trust_env=False, local_address=source)
+        with httpx.Client(transport=transport, trust_env=False, timeout=timeout_seconds) as client:
             response = client.get(f"{scheme}://{host}:{port}{path}", headers=headers)
     except httpx.TimeoutException as error:
         raise ActionError(f"{shown}: context deadline exceeded") from error
@@ -107,8 +111,9 @@ def _http_get(action: Mapping[str, Any], target: Target, timeout_seconds: float)
 
 def _connect(action: Mapping[str, Any], target: Target, timeout_seconds: float) -> None:
     host, port = action.get("host") or target.address, _port(action["port"], target)
+    source = (target.node_address, 0) if host == target.address else None
     try:
-        socket.create_connection((host, port), timeout_seconds).close()
+        socket.create_connection((host, port), timeout_seconds, source).close()
     except OSError as error:
         raise ActionError(f"dial tcp {to_public(host)}:{port}: {error.strerror or error}") from error
 

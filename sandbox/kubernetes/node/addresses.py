@@ -1,13 +1,16 @@
 """The addresses of pods: a loopback address that programs use, and the address that the cluster's API shows.
 
-The API refuses loopback addresses in EndpointSlices. So the pod that listens on 127.B.2.n is 10.B.2.n in the
-API, an address that, as on a real cluster, only the cluster's own nodes know the way to.
+The API refuses loopback addresses in EndpointSlices. So the pod that is reached at 127.B.2.n is 10.B.2.n in
+the API, an address that, as on a real cluster, only the cluster's own nodes know the way to. The pod's
+processes themselves listen on a third address, 127.B.130.n, behind the pod's gate (`gates.py`).
 """
 
 from __future__ import annotations
 
 import socket
 
+# From the third octet of the pods' addresses to that of the addresses behind their gates.
+_INSIDE_OFFSET = 128
 # Nothing is sent to it: who holds this UDP port of an address has reserved the address.
 _RESERVATION_PORT = 10250
 
@@ -31,6 +34,12 @@ class Reservation:
     def public(self) -> str:
         """The address as the cluster's API shows it."""
         return to_public(self.local)
+
+    @property
+    def inside(self) -> str:
+        """The address that the pod's own processes listen on."""
+        first, second, third, fourth = self.local.split(".")
+        return f"{first}.{second}.{int(third) + _INSIDE_OFFSET}.{fourth}"
 
     def release(self) -> None:
         """Let the next pod have the address."""

@@ -62,6 +62,10 @@ class Api:
         """Create an object."""
         return self._request("POST", path, json=body)
 
+    def update(self, path: str, body: Object) -> Object:
+        """Replace an object, as long as it is the version that `body` names."""
+        return self._request("PUT", path, json=body)
+
     def patch(self, path: str, body: Object) -> Object:
         """Change an object by a strategic merge patch."""
         headers = {"Content-Type": "application/strategic-merge-patch+json"}

@@ -146,15 +146,7 @@ class Runner:
         self._restarts = previous.get("restartCount", 0)
         state = previous.get("state") or {}
         if state.get("running"):
-            state = {
-                "terminated": {
-                    "exitCode": 137,
-                    "reason": "ContainerStatusUnknown",
-                    "message": "The container was ended with its node.",
-                    "startedAt": state["running"].get("startedAt"),
-                    "finishedAt": timestamp(),
-                }
-            }
+            state = termination.with_its_node(state["running"].get("startedAt"))
         if state.get("terminated"):
             self._succeeded = state["terminated"]["exitCode"] == 0
             if not self._init and not self._again():
@@ -248,7 +240,7 @@ class Runner:
                 continue
             if self._image is None:
                 took = time.monotonic() - began
-                self._event("Pulled", f'Successfully pulled image "{reference}" in {took:.3f}s')
+                self._event("Pulled", f"{self._context.node.images.origin(reference)} in {took:.3f}s")
             else:
                 self._event("Pulled", f'Container image "{reference}" already present on machine')
             self._image = image
@@ -277,11 +269,17 @@ class Runner:
             image,
             name=f"{self._context.key}/{self.name}",
             directory=self._directory,
-            address=self._context.address.local,
+            address=self._context.address.inside,
             log_path=log,
             command=command,
             args=args,
-            env={**mounts.environment(variables), "BERTH_MOUNTS": str(self._directory / "mounts")},
+            env={
+                **mounts.environment(variables),
+                "BERTH_MOUNTS": str(self._directory / "mounts"),
+                **self._context.node.egress.environment(
+                    self._context.uid, self._context.address.local, {**image.env, **variables}
+                ),
+            },
             workdir=self._spec.get("workingDir"),
         )
         self._container, self._mounts, self._failure = container, mounts, None
@@ -364,7 +362,8 @@ class Runner:
     def _target(self) -> Target:
         if self._container is None or self._mounts is None:
             raise RuntimeError("nothing was started")
-        return Target(self._spec, self._container, self._context.address.local, self._mounts)
+        context = self._context
+        return Target(self._spec, self._container, context.address.local, context.node.address, self._mounts)
 
     def _terminated(self, status: int, reason: str, message: str, began: str) -> None:
         self._succeeded = status == 0
@@ -395,8 +394,4 @@ class Runner:
         return f"{self._context.uid}-{self.name}-{self._restarts}"
 
     def _image_id(self) -> str:
-        if self._image is None:
-            return ""
-        repository = str(self._spec["image"]).partition("@")[0]
-        head, slash, tail = repository.rpartition("/")
-        return f"{head}{slash}{tail.partition(':')[0]}@{self._image.digest}"
+        return self._image.identity if self._image is not None else ""

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from sandbox.containers import ImageStore
     from sandbox.kubernetes.node.addresses import Reservation
     from sandbox.kubernetes.node.api import Api, Object
     from sandbox.kubernetes.node.devices import Devices
+    from sandbox.kubernetes.node.egress import EgressServer
     from sandbox.kubernetes.node.events import Events
+    from sandbox.kubernetes.node.gates import Gates
+    from sandbox.kubernetes.node.images import NodeImages
+    from sandbox.kubernetes.node.pod_identity import PodIdentity
 
 _DEFAULT_GRACE_SECONDS = 30.0
 
@@ -30,8 +33,9 @@ class NodeContext:
         pod_network: the first three octets of the pods' addresses.
         api_server: host and port.
         directory: where pods have their folders.
+        host: the folder that stands for the node's file system, for `hostPath` volumes.
         allocatable: its resources.
-        api, events, images, devices: what it works with.
+        api, events, images, devices, gates, egress, identity: what it works with.
         services: returns the cluster's Services.
     """
 
@@ -40,11 +44,15 @@ class NodeContext:
     pod_network: str
     api_server: tuple[str, str]
     directory: Path
+    host: Path
     allocatable: Mapping[str, str]
     api: Api
     events: Events
-    images: ImageStore
+    images: NodeImages
     devices: Devices
+    gates: Gates
+    egress: EgressServer
+    identity: PodIdentity
     services: Callable[[], list[Object]]
 
 
@@ -92,14 +100,14 @@ class PodContext:
     def fields(self) -> dict[str, str]:
         """Return what `fieldRef` gives for status and node.
 
-        A container gets the address that it can listen on, not the one that the API shows.
+        A container gets the address that it can listen on, not the one that others reach it by.
         """
         return {
             "spec.nodeName": self.node.name,
             "status.hostIP": self.node.address,
             "status.hostIPs": self.node.address,
-            "status.podIP": self.address.local,
-            "status.podIPs": self.address.local,
+            "status.podIP": self.address.inside,
+            "status.podIPs": self.address.inside,
         }
 
     def environment(self, container: Object) -> dict[str, str]:

@@ -7,15 +7,21 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from sandbox.containers import ImageStore
 from sandbox.kubernetes import kubeconfig
+from sandbox.kubernetes.node.agent import PolicyAgent
 from sandbox.kubernetes.node.api import Api, Mirror, Object
 from sandbox.kubernetes.node.context import NodeContext
 from sandbox.kubernetes.node.devices import Devices
+from sandbox.kubernetes.node.egress import EgressServer
 from sandbox.kubernetes.node.events import Events
+from sandbox.kubernetes.node.gates import Gates
+from sandbox.kubernetes.node.images import NodeImages
 from sandbox.kubernetes.node.nodeports import NodePorts
+from sandbox.kubernetes.node.plugins import PluginServer
 from sandbox.kubernetes.node.pod import PodWorker
+from sandbox.kubernetes.node.pod_identity import PodIdentity
 from sandbox.kubernetes.node.registration import KUBELET_PORT, Description, Registration
+from sandbox.kubernetes.node.relay import Loop
 from sandbox.kubernetes.node.server import LogServer
 from sandbox.kubernetes.pki import Authority
 
@@ -39,7 +45,12 @@ class Node:
         authority_directory: the control plane's certificate authority.
         pod_network: the first three octets of pods' addresses, as "127.77.2".
         registry: where images are pulled.
-        region: whose ECR gives out the registry's token.
+        region: whose ECR gives out the registry's token, and what pods are told.
+        aws: URL of the sandbox's AWS.
+        cluster_name: the cluster's name in EKS; empty for one that is not of EKS.
+        gpus: how many GPUs it has.
+        builtin_device_plugin: whether its GPUs can be used without a device plugin's pod.
+        network_policy: whether NetworkPolicies are enforced.
     """
 
     def __init__(
@@ -52,6 +63,11 @@ class Node:
         pod_network: str,
         registry: str,
         region: str,
+        aws: str,
+        cluster_name: str,
+        gpus: int,
+        builtin_device_plugin: bool,
+        network_policy: bool,
     ) -> None:
         name = description.name
         authority = Authority(authority_directory)
@@ -63,7 +79,8 @@ class Node:
             hosts=[name],
         )
         self._api = Api(kubeconfig.client(cluster, pair))
-        self._registration = Registration(self._api, description)
+        devices = Devices(gpus, announced=builtin_device_plugin)
+        self._registration = Registration(self._api, description, devices)
         self._services = Mirror(self._api, "/api/v1/services", self._services_changed)
         self._slices = Mirror(
             self._api, "/apis/discovery.k8s.io/v1/endpointslices", lambda _slice, _exists: None
@@ -71,7 +88,11 @@ class Node:
         self._pods = Mirror(
             self._api, "/api/v1/pods", self._pod_changed, {"fieldSelector": f"spec.nodeName={name}"}
         )
-        self._ports = NodePorts(description.address, name, self._services.objects, self._slices.objects)
+        self._agent = PolicyAgent(cluster, authority, description.address, aws) if network_policy else None
+        loop = Loop()
+        self._ports = NodePorts(loop, description.address, name, self._services.objects, self._slices.objects)
+        self._egress = EgressServer(name, self._may_leave)
+        self._plugins = PluginServer(directory / "host", devices)
         self._server = LogServer(description.address, KUBELET_PORT, authority, pair, self._find)
         server = cluster.server.removeprefix("https://").partition(":")
         self._context = NodeContext(
@@ -80,11 +101,15 @@ class Node:
             pod_network=pod_network,
             api_server=(server[0], server[2]),
             directory=directory / "pods",
+            host=directory / "host",
             allocatable=description.capacity(),
             api=self._api,
             events=Events(self._api, name),
-            images=ImageStore(directory / "images", registry, region=region),
-            devices=Devices(description.gpus),
+            images=NodeImages(directory / "images", registry, region),
+            devices=devices,
+            gates=Gates(loop, self._may_enter),
+            egress=self._egress,
+            identity=PodIdentity(aws, cluster_name, region),
             services=self._services.objects,
         )
         self._workers: dict[str, PodWorker] = {}
@@ -101,6 +126,10 @@ class Node:
         shutil.rmtree(self._context.directory, ignore_errors=True)
         self._context.directory.mkdir(parents=True)
         self._server.start()
+        self._egress.start()
+        self._plugins.start()
+        if self._agent is not None:
+            self._agent.start()
         self._services.start()
         self._slices.start()
         for mirror in (self._services, self._slices):
@@ -120,6 +149,12 @@ class Node:
         for worker in workers:
             worker.join()
         self._server.shutdown()
+
+    def _may_enter(self, uid: str, source: str, port: int) -> bool:
+        return self._agent is None or self._agent.admits(uid, source, port)
+
+    def _may_leave(self, uid: str, address: str, port: int, protocol: str) -> bool:
+        return self._agent is None or self._agent.releases(uid, address, port, protocol)
 
     def _services_changed(self, _service: Object, _exists: bool) -> None:
         self._ports.services_changed()

@@ -1,155 +1,177 @@
-"""kube-proxy's part, for NodePorts: listens on the node's address and passes connections to ready pods."""
+"""kube-proxy's part on a node: NodePorts, and the health check port of Services with local traffic.
+
+A Service with `externalTrafficPolicy: Local` leads to the pods of this node only, which see the client's own
+address; any other one leads to all pods, which see the node's. Connections that are open go on whatever
+becomes of their pod's readiness.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
-import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from sandbox.kubernetes.node.addresses import to_local
+from sandbox.kubernetes.node import services
+from sandbox.kubernetes.node.relay import listen, peer, refuse, relay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sandbox.kubernetes.node.api import Object
+    from sandbox.kubernetes.node.relay import Loop
 
 _LOG = logging.getLogger(__name__)
-_BLOCK_BYTES = 64 * 1024
-_CONNECT_SECONDS = 5.0
-_SERVICE_NAME = "kubernetes.io/service-name"
+_REQUEST_SECONDS = 5.0
 
-Key = tuple[str, str, str]  # namespace, Service, name of the port
-Endpoint = tuple[str, int]
+
+@dataclass(frozen=True)
+class _Use:
+    """What an open port is for.
+
+    Args:
+        namespace: the Service's.
+        service: its name.
+        port: the name of its port; None for its health check.
+        local: whether only pods of this node are meant.
+    """
+
+    namespace: str
+    service: str
+    port: str | None
+    local: bool
 
 
 @dataclass
 class _Listener:
-    """One open NodePort."""
-
     server: asyncio.Server
-    key: Key
-    local_only: bool
+    use: _Use
     turn: Iterator[int] = field(default_factory=itertools.count)
 
 
 class NodePorts:
-    """The NodePorts of all Services, on one node.
+    """The ports that all Services have on one node.
 
     Args:
+        loop: where connections are served.
         address: the node's.
-        node: its name, for `externalTrafficPolicy: Local`.
-        services: returns the Services.
+        node: its name.
+        objects: returns the Services.
         slices: returns the EndpointSlices.
     """
 
     def __init__(
         self,
+        loop: Loop,
         address: str,
         node: str,
-        services: Callable[[], list[Object]],
+        objects: Callable[[], list[Object]],
         slices: Callable[[], list[Object]],
     ) -> None:
+        self._loop = loop
         self._address = address
         self._node = node
-        self._services = services
+        self._services = objects
         self._slices = slices
         self._listeners: dict[int, _Listener] = {}
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="nodeports", daemon=True).start()
 
     def services_changed(self) -> None:
         """Open and close ports after Services changed."""
-        asyncio.run_coroutine_threadsafe(self._update(), self._loop)
+        self._loop.begin(self._update())
 
     async def _update(self) -> None:
-        wanted: dict[int, tuple[Key, bool]] = {}
-        for service in self._services():
-            metadata, spec = service["metadata"], service["spec"]
-            local = spec.get("externalTrafficPolicy") == "Local"
-            for port in spec.get("ports") or ():
-                if port.get("nodePort") and port.get("protocol", "TCP") == "TCP":
-                    key = (metadata["namespace"], metadata["name"], port.get("name") or "")
-                    wanted[port["nodePort"]] = (key, local)
+        wanted = {number: use for service in self._services() for number, use in _uses(service)}
         for number, listener in list(self._listeners.items()):
-            if wanted.get(number) != (listener.key, listener.local_only):
+            if wanted.get(number) != listener.use:
                 listener.server.close()
                 del self._listeners[number]
-        for number, (key, local) in wanted.items():
+        for number, use in wanted.items():
             if number not in self._listeners:
-                await self._open(number, key, local_only=local)
+                await self._open(number, use)
 
-    async def _open(self, number: int, key: Key, *, local_only: bool) -> None:
+    async def _open(self, number: int, use: _Use) -> None:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._proxy(number, reader, writer)
+            if use.port is None:
+                await self._tell_health(use, reader, writer)
+            else:
+                await self._proxy(number, reader, writer)
 
         try:
-            server = await asyncio.start_server(accept, self._address, number, limit=_BLOCK_BYTES)
+            server = await listen(accept, self._address, number)
         except OSError as error:
-            _LOG.error("NodePort %s:%d of Service %s/%s: %s", self._address, number, key[0], key[1], error)
-            return
-        self._listeners[number] = _Listener(server, key, local_only)
-
-    def _endpoints(self, listener: _Listener) -> list[Endpoint]:
-        """Return where connections may go: ready pods, or for want of them those that still serve."""
-        namespace, service, port_name = listener.key
-        ready: list[Endpoint] = []
-        ending: list[Endpoint] = []
-        for part in self._slices():
-            metadata = part["metadata"]
-            labels = metadata.get("labels") or {}
-            if metadata["namespace"] != namespace or labels.get(_SERVICE_NAME) != service:
-                continue
-            port = next(
-                (p["port"] for p in part.get("ports") or () if (p.get("name") or "") == port_name), None
+            _LOG.error(
+                "port %s:%d of Service %s/%s: %s", self._address, number, use.namespace, use.service, error
             )
-            if port is None:
-                continue
-            for endpoint in part.get("endpoints") or ():
-                conditions = endpoint.get("conditions") or {}
-                if listener.local_only and endpoint.get("nodeName") != self._node:
-                    continue
-                where = [(to_local(address), port) for address in endpoint["addresses"]]
-                if conditions.get("ready", True):
-                    ready += where
-                elif conditions.get("serving") and conditions.get("terminating"):
-                    ending += where
-        return sorted(ready or ending)
+            return
+        self._listeners[number] = _Listener(server, use)
+
+    def _endpoints(self, use: _Use) -> services.Endpoints:
+        return services.endpoints(
+            self._slices(),
+            use.namespace,
+            use.service,
+            port=use.port,
+            node=self._node if use.local else None,
+        )
 
     async def _proxy(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         listener = self._listeners.get(number)
-        endpoints = self._endpoints(listener) if listener is not None else []
-        if listener is None or not endpoints:
+        usable = self._endpoints(listener.use).usable() if listener is not None else []
+        if listener is None or not usable:
             # A connection to a Service without endpoints is refused on a real node; here it is reset.
-            writer.transport.abort()
+            refuse(writer)
             return
-        host, port = endpoints[next(listener.turn) % len(endpoints)]
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                far_reader, far_writer = await asyncio.open_connection(host, port, limit=_BLOCK_BYTES)
-        except OSError as error:
-            _LOG.info("NodePort %d: %s:%d: %s", number, host, port, error)
-            writer.transport.abort()
-            return
-        try:
-            await asyncio.gather(_pipe(reader, far_writer), _pipe(far_reader, writer))
-        except OSError:
-            # One side is gone: the other one learns it by a reset.
-            writer.transport.abort()
-            far_writer.transport.abort()
-        finally:
-            for end in (writer, far_writer):
-                end.close()
-                with suppress(OSError):
-                    await end.wait_closed()
+        destination = usable[next(listener.turn) % len(usable)]
+        source = peer(writer) if listener.use.local else self._address
+        await relay(reader, writer, destination, source)
+
+    async def _tell_health(
+        self, use: _Use, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer one request as kube-proxy does: a pod that is terminating does not count."""
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+            count = len(self._endpoints(use).ready)
+            writer.write(_health(use, count, head_only=head.startswith(b"HEAD ")))
+            await writer.drain()
+        writer.close()
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while block := await reader.read(_BLOCK_BYTES):
-        writer.write(block)
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
+def _uses(service: Object) -> Iterator[tuple[int, _Use]]:
+    metadata, spec = service["metadata"], service["spec"]
+    local = spec.get("externalTrafficPolicy") == "Local"
+    for port in spec.get("ports") or ():
+        if port.get("nodePort") and port.get("protocol", "TCP") == "TCP":
+            name = port.get("name") or ""
+            yield port["nodePort"], _Use(metadata["namespace"], metadata["name"], name, local)
+    if spec.get("healthCheckNodePort"):
+        yield (
+            spec["healthCheckNodePort"],
+            _Use(metadata["namespace"], metadata["name"], port=None, local=True),
+        )
+
+
+def _health(use: _Use, count: int, *, head_only: bool) -> bytes:
+    status = HTTPStatus.OK if count else HTTPStatus.SERVICE_UNAVAILABLE
+    body = json.dumps(
+        {
+            "service": {"namespace": use.namespace, "name": use.service},
+            "localEndpoints": count,
+            "serviceProxyHealthy": True,
+        },
+        indent="\t",
+    )
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        "Content-Type: application/json\r\n"
+        "X-Content-Type-Options: nosniff\r\n"
+        f"X-Load-Balancing-Endpoint-Weight: {count}\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return (head if head_only else head + body).encode()

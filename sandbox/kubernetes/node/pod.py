@@ -14,6 +14,7 @@ from sandbox.kubernetes.node.api import ApiError, Object
 from sandbox.kubernetes.node.container import Runner
 from sandbox.kubernetes.node.context import NodeContext, PodContext
 from sandbox.kubernetes.node.devices import NoDeviceError
+from sandbox.kubernetes.node.pod_identity import PodIdentityError
 from sandbox.kubernetes.node.volumes import VolumeError, Volumes
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class PodWorker:
         self._deletion: tuple[float, float] | None = None
         self._written: Object | None = None
         self._address: Reservation | None = None
+        self._spec: Object = pod["spec"]
+        self._volumes: Volumes | None = None
         self._thread = threading.Thread(target=self._run_logged, name=f"pod {self.uid}", daemon=True)
 
     def start(self) -> None:
@@ -85,6 +88,7 @@ class PodWorker:
             _LOG.exception("pod %s", self.uid)
         finally:
             self._node.devices.release(self.uid)
+            self._node.gates.remove(self.uid)
             if self._address is not None:
                 self._address.release()
             self._gone(self)
@@ -135,14 +139,19 @@ class PodWorker:
                 context = self._context or PodContext(self._node, self.pod, self._directory, self._address)
                 context.gpus = context.gpus or self._node.devices.take(self.pod)
                 self._context = context
-                context.volumes = Volumes(
+                changed = self._node.identity.inject(self.pod)
+                self._spec = changed["spec"]
+                self._volumes = Volumes(
                     self._node.api,
-                    self.pod,
+                    changed,
                     self._directory / "volumes",
+                    self._node.host,
                     context.fields(),
                     self._node.allocatable,
-                ).prepare()
-            except VolumeError as error:
+                )
+                context.volumes = self._volumes.prepare()
+                self._node.gates.add(self.uid, self._address)
+            except (VolumeError, PodIdentityError) as error:
                 self._block("ContainerCreating", str(error), "FailedMount")
             except NoAddressError as error:
                 self._block("ContainerCreating", str(error), "FailedCreatePodSandBox")
@@ -171,7 +180,7 @@ class PodWorker:
             for key in ("initContainerStatuses", "containerStatuses")
             for entry in (self.pod.get("status") or {}).get(key) or ()
         }
-        spec = self.pod["spec"]
+        spec = self._spec
         for init in (True, False):
             for container in spec.get("initContainers" if init else "containers") or ():
                 self._runners[container["name"]] = Runner(
@@ -197,6 +206,8 @@ class PodWorker:
         limit = self.pod["spec"].get("activeDeadlineSeconds")
         while not done() and not self._stop_wanted():
             self._write_status()
+            if self._volumes is not None:
+                self._volumes.renew()
             if limit is not None and time.monotonic() - began > limit:
                 self._failed = (
                     "DeadlineExceeded",

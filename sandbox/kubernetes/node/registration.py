@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from sandbox.kubernetes import binaries
 from sandbox.kubernetes.node.api import Api, ApiError, Object
-from sandbox.kubernetes.node.devices import RESOURCE
 from sandbox.kubernetes.node.events import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from sandbox.kubernetes.node.devices import Devices
 
 KUBELET_PORT = 10250
 _LOG = logging.getLogger(__name__)
@@ -40,7 +41,6 @@ class Description:
         provider_id: the instance it is on, as "aws:///us-east-1a/i-0abc".
         labels: its own, over those that every node has.
         taints: as the API has them.
-        gpus: how many GPUs it offers.
     """
 
     name: str
@@ -48,18 +48,16 @@ class Description:
     provider_id: str
     labels: Mapping[str, str]
     taints: Sequence[Mapping[str, str]]
-    gpus: int
 
     def capacity(self) -> dict[str, str]:
-        """Return its resources: this machine's, and the GPUs."""
+        """Return its resources, which are this machine's."""
         memory_kib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-        capacity = {
+        return {
             "cpu": str(os.cpu_count() or 1),
             "memory": f"{memory_kib}Ki",
             "ephemeral-storage": "100Gi",
             "pods": str(_PODS),
         }
-        return capacity | ({RESOURCE: str(self.gpus)} if self.gpus else {})
 
 
 class Registration:
@@ -68,11 +66,15 @@ class Registration:
     Args:
         api: where they are.
         description: what the node says of itself.
+        devices: its GPUs.
     """
 
-    def __init__(self, api: Api, description: Description) -> None:
+    def __init__(self, api: Api, description: Description, devices: Devices) -> None:
         self._api = api
         self._description = description
+        self._devices = devices
+        self._devices_changed = threading.Event()
+        devices.changed = self._devices_changed.set
         self._path = f"/api/v1/nodes/{description.name}"
         self._stopped = threading.Event()
         self._uid = ""
@@ -113,6 +115,7 @@ class Registration:
     def leave(self) -> None:
         """Say that the node stops; it is not deleted, which is for who terminates its instance."""
         self._stopped.set()
+        self._devices_changed.set()
         try:
             self._write_status(ready=False)
         except ApiError as error:
@@ -120,12 +123,18 @@ class Registration:
 
     def _beat(self) -> None:
         count = 0
-        while not self._stopped.wait(_HEARTBEAT_SECONDS):
+        unwritten = False
+        while not self._stopped.is_set():
+            unwritten |= self._devices_changed.wait(_HEARTBEAT_SECONDS)
+            self._devices_changed.clear()
             count += 1
+            if self._stopped.is_set():
+                return
             try:
                 self._renew_lease()
-                if count % _STATUS_EVERY == 0:
+                if unwritten or count % _STATUS_EVERY == 0:
                     self._write_status(ready=True)
+                unwritten = False
             except ApiError as error:
                 _LOG.warning("heartbeat: %s", error)
 
@@ -152,13 +161,14 @@ class Registration:
 
     def _write_status(self, *, ready: bool) -> None:
         about = self._description
-        capacity = about.capacity()
+        own = about.capacity()
+        gpus, usable_gpus = self._devices.resources()
         self._api.patch(
             f"{self._path}/status",
             {
                 "status": {
-                    "capacity": capacity,
-                    "allocatable": capacity,
+                    "capacity": own | gpus,
+                    "allocatable": own | usable_gpus,
                     "addresses": [
                         {"type": "InternalIP", "address": about.address},
                         {"type": "Hostname", "address": about.name},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandbox.kubernetes.node.environment import ConfigError
+from sandbox.kubernetes.node.events import timestamp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,19 @@ def message(spec: Object, status: int, file: Path, log: Path) -> str:
         tail = log.read_bytes()[-_FALLBACK_BYTES:].decode(errors="replace")
         return "".join(tail.splitlines(keepends=True)[-_FALLBACK_LINES:])
     return ""
+
+
+def with_its_node(began: str | None) -> Object:
+    """Return the state of a container that ran when its node ended."""
+    return {
+        "terminated": {
+            "exitCode": 137,
+            "reason": "ContainerStatusUnknown",
+            "message": "The container was ended with its node.",
+            "startedAt": began,
+            "finishedAt": timestamp(),
+        }
+    }
 
 
 def check_user(pod: Object, spec: Object, image: Image) -> None:

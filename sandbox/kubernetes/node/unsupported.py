@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-VOLUMES = ("emptyDir", "configMap", "secret", "projected", "downwardAPI")
+VOLUMES = ("emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath")
 _SOURCES = ("configMap", "secret", "downwardAPI", "serviceAccountToken")
 _POD_FIELDS = (
     "hostNetwork",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import time
 from typing import TYPE_CHECKING, Any
 
 from sandbox.kubernetes.node.api import Api, ApiError, Object
@@ -12,7 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+_LOG = logging.getLogger(__name__)
 _DEFAULT_MODE = 0o644
+_DEFAULT_TOKEN_SECONDS = 3600
+# As the kubelet does, a token is renewed when this much of its life is over.
+_RENEWED_AFTER = 0.8
+_RETRY_SECONDS = 10.0
 
 
 class VolumeError(RuntimeError):
@@ -23,9 +30,11 @@ class Volumes:
     """The volumes of one pod.
 
     Args:
-        api: where their contents are read, once: a later change does not reach a running pod.
+        api: where their contents are read, once: a later change does not reach a running pod. Only tokens are
+            renewed, by `renew`.
         pod: the pod.
         directory: where they lie, each in a folder of its name.
+        host: the folder that stands for the node's file system.
         fields: what `fieldRef` gives for the pod's status and node.
         allocatable: the node's resources.
     """
@@ -35,14 +44,17 @@ class Volumes:
         api: Api,
         pod: Object,
         directory: Path,
+        host: Path,
         fields: Mapping[str, str],
         allocatable: Mapping[str, str],
     ) -> None:
         self._api = api
+        self._host = host
         self._pod = pod
         self._directory = directory
         self._fields = fields
         self._allocatable = allocatable
+        self._tokens: dict[Path, tuple[Mapping[str, Any], float]] = {}
 
     def prepare(self) -> dict[str, Path]:
         """Make every volume of the pod; return their folders by name.
@@ -52,6 +64,27 @@ class Volumes:
         """
         return {volume["name"]: self._prepare(volume) for volume in self._pod["spec"].get("volumes") or ()}
 
+    def renew(self) -> None:
+        """Replace the service account tokens that will not be valid for long."""
+        for path, (source, due) in list(self._tokens.items()):
+            if time.monotonic() < due:
+                continue
+            try:
+                token = self._token(source)
+            except ApiError as error:
+                _LOG.warning("the token %s is not renewed: %s", path.name, error)
+                self._tokens[path] = (source, time.monotonic() + _RETRY_SECONDS)
+                continue
+            unfinished = path.with_name(f"{path.name}.partial")
+            unfinished.write_bytes(token)
+            unfinished.chmod(path.stat().st_mode)
+            unfinished.replace(path)
+            self._keep_renewed(path, source)
+
+    def _keep_renewed(self, path: Path, source: Mapping[str, Any]) -> None:
+        seconds = source.get("expirationSeconds", _DEFAULT_TOKEN_SECONDS) * _RENEWED_AFTER
+        self._tokens[path] = (source, time.monotonic() + seconds)
+
     def _prepare(self, volume: Object) -> Path:
         name: str = volume["name"]
         folder = self._directory / name
@@ -59,6 +92,8 @@ class Volumes:
         if kind == "emptyDir":
             folder.mkdir(parents=True, exist_ok=True)
             return folder
+        if kind == "hostPath":
+            return self._host_path(name, volume[kind])
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         source = volume[kind]
@@ -68,9 +103,24 @@ class Volumes:
             for part in parts:
                 ((part_kind, part_source),) = part.items()
                 self._write(folder, self._files(part_kind, part_source), mode)
+                if part_kind == "serviceAccountToken":
+                    self._keep_renewed(folder / part_source["path"], part_source)
         except (ConfigError, ApiError, ValueError) as error:
             raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {error}') from error
         return folder
+
+    def _host_path(self, volume: str, source: Mapping[str, Any]) -> Path:
+        """Return a folder of the node, not of this machine; what may be made is made."""
+        path = self._host / str(source["path"]).lstrip("/")
+        kind = source.get("type") or ""
+        if kind in {"", "DirectoryOrCreate"}:
+            path.mkdir(parents=True, exist_ok=True)
+        if kind not in {"", "DirectoryOrCreate", "Directory"} or not path.is_dir():
+            raise VolumeError(
+                f'MountVolume.SetUp failed for volume "{volume}" : hostPath type check failed: '
+                f"{source['path']} is not a {kind or 'directory'}"
+            )
+        return path
 
     def _files(self, kind: str, source: Mapping[str, Any]) -> Iterable[tuple[str, bytes, int | None]]:
         if kind == "serviceAccountToken":
@@ -104,7 +154,7 @@ class Volumes:
             "kind": "TokenRequest",
             "spec": {
                 "audiences": [source["audience"]] if source.get("audience") else [],
-                "expirationSeconds": source.get("expirationSeconds", 3600),
+                "expirationSeconds": source.get("expirationSeconds", _DEFAULT_TOKEN_SECONDS),
                 "boundObjectRef": {
                     "apiVersion": "v1",
                     "kind": "Pod",

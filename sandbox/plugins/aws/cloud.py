@@ -19,8 +19,8 @@ _ENDPOINT_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "elbv2": ("elbv2", "elasticloadbalancingv2", "elb", "elasticloadbalancing", "lb"),
     "logs": ("logs", "cloudwatchlogs", "cloudwatchlog"),
 }
-_NOT_FOUND: Final = re.compile(r"NotFound|NoSuch|DoesNotExist|^404$")
-_IN_USE: Final = re.compile(r"DependencyViolation|DeleteConflict|InUse|ResourceInUse|OperationAborted")
+_NOT_FOUND: Final = re.compile(r"NotFound|NoSuch|DoesNotExist|Nonexistent|^404$")
+_IN_USE: Final = re.compile(r"DependencyViolation|DeleteConflict|InUse|OperationAborted|AssociatedItem")
 _EXISTS: Final = re.compile(r"AlreadyExist|InUse|Duplicate|AlreadyOwned|AlreadyAssociated")
 
 

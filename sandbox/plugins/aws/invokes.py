@@ -1,10 +1,11 @@
-"""The provider's functions."""
+"""The provider's functions by their tokens; those of EC2 and EKS are next door."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from sandbox.plugins.aws import invokes_ec2, invokes_eks
 from sandbox.plugins.errors import PluginError
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ def _session_context(cloud: Cloud, arguments: Properties) -> Properties:
 
 
 _FUNCTIONS: Final[dict[str, Callable[[Cloud, Properties], Properties]]] = {
+    "aws:ec2/getSubnet:getSubnet": invokes_ec2.subnet,
+    "aws:ec2/getVpc:getVpc": invokes_ec2.vpc,
+    "aws:eks/getAddonVersion:getAddonVersion": invokes_eks.addon_version,
+    "aws:eks/getClusterVersions:getClusterVersions": invokes_eks.cluster_versions,
     "aws:index/getAvailabilityZones:getAvailabilityZones": _availability_zones,
     "aws:index/getCallerIdentity:getCallerIdentity": _caller_identity,
     "aws:index/getRegion:getRegion": _region,

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 _SHORTEST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 5.0
-# AWS says for a while after a role was made that nobody may assume it.
+# AWS says for a while after a role was made that nobody may assume it, and of other new objects that there
+# are none.
 _NOT_YET: Final = (
     "sts:AssumeRole",
     "cannot be assumed",
     "could not be assumed",
-    "Invalid principal",
+    "Unable to assume given IAM role",
+    "nvalid principal",
     "Role is not authorized",
+    "Retry your request",
 )
 _NOT_YET_SECONDS: Final = 30.0
 
@@ -223,7 +226,7 @@ def delete(type_: Type, context: Context, id_: str) -> None:
                 type_.before_delete(context, id_)
                 type_.delete(context, id_)
                 asked = True
-            if type_.read(context, id_) is None:
+            if type_.remains or type_.read(context, id_) is None:
                 return
             words = "waiting until it is gone"
         except CloudError as error:

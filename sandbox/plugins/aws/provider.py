@@ -138,7 +138,8 @@ class AwsProvider:
         base = re.sub(r"[^A-Za-z0-9-]", "-", request.name)
         if type_.name_is_lowercase:
             base = base.lower()
-        return f"{base[: type_.name_limit - len(suffix) - 1]}-{suffix}"
+        room = type_.name_limit - len(type_.name_prefix) - len(suffix) - 1
+        return f"{type_.name_prefix}{base[:room]}-{suffix}"
 
     def diff(self, request: Request) -> Difference:
         """Compare the inputs; what the table does not change in place needs a new object."""
@@ -160,7 +161,7 @@ class AwsProvider:
             paths.update(
                 differences(request.old_outputs.get("tagsAll") or {}, wanted, shapes.same, "tagsAll")
             )
-        replaces = frozenset(path for path in paths if not type_.is_in_place(path))
+        replaces = frozenset(path for path, kind in paths.items() if not type_.is_in_place(path, kind))
         status = request.old_outputs.get("status")
         if type_.status and status in type_.status.failed:
             paths["status"] = "update"

@@ -12,15 +12,19 @@ from sandbox.plugins.errors import PluginError
 # Which file has the types of a module of the official provider.
 _FILES: Final[dict[str, tuple[str, ...]]] = {
     "autoscaling": ("autoscaling",),
+    "budgets": ("budgets",),
     "cloudwatch": ("logs",),
     "codebuild": ("codebuild",),
-    "ec2": ("ec2_network", "ec2_routes", "ec2_security", "ec2_launch"),
+    "ec2": ("ec2_network", "ec2_routes", "ec2_security", "ec2_launch", "ec2_flow_logs"),
     "ecr": ("ecr",),
-    "eks": ("eks",),
+    "eks": ("eks", "eks_nodes", "eks_addons", "eks_access"),
     "iam": ("iam",),
+    "kms": ("kms",),
     "lb": ("elb", "elb_listeners"),
-    "s3": ("s3",),
+    "s3": ("s3", "s3_settings"),
+    "ssm": ("ssm",),
     "vpc": ("ec2_security",),
+    "wafv2": ("wafv2",),
 }
 
 

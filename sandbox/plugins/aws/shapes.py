@@ -1,7 +1,9 @@
 """Turns Pulumi's properties into the parameters of an API operation, and API objects into properties.
 
 The names differ in their case only (`cidrBlock`, `CidrBlock`, `roleArn`, `RoleArn`), which botocore's own
-service models settle; a type's renames settle the rest.
+service models settle; a type's renames settle the rest. Three differences in form are the same everywhere:
+the official provider has some single objects as lists of one, some lists of one as single objects, and tags
+as an object where the API has a list.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ def to_api(  # noqa: PLR0911  # one for each kind of shape
 ) -> Any:
     """Turn a property's value into what an operation takes; what it does not know is left out."""
     kind = shape.type_name
+    if kind == "structure" and isinstance(value, list) and len(value) == 1:
+        return to_api(value[0], shape, renames)
+    if kind == "list" and isinstance(value, dict):
+        return tag_list(shape, value) if _is_tag(shape.member) else [to_api(value, shape.member, renames)]
     if kind == "structure" and isinstance(value, dict):
         result = {}
         for key, item in value.items():
@@ -60,7 +66,34 @@ def to_api(  # noqa: PLR0911  # one for each kind of shape
     return value
 
 
+def _is_tag(shape: Any) -> bool:
+    return shape.type_name == "structure" and {key.lower() for key in shape.members} == {"key", "value"}
+
+
+def tag_list(shape: Any, tags: Mapping[str, str]) -> Any:
+    """Write tags as an operation takes them: an object, or a list of keys and values."""
+    if shape.type_name == "map":
+        return dict(tags)
+    key, value = (
+        next(name for name in shape.member.members if name.lower().endswith(end)) for end in ("key", "value")
+    )
+    return [{key: name, value: text} for name, text in sorted(tags.items())]
+
+
+def tag_map(tags: Any) -> dict[str, str]:
+    """Read tags in any of the forms that AWS writes them in."""
+    if isinstance(tags, dict):
+        return {str(key): str(value) for key, value in tags.items()}
+    found = {}
+    for tag in tags or ():
+        parts = {name.lower().removeprefix("tag"): text for name, text in tag.items()}
+        found[str(parts["key"])] = str(parts.get("value", ""))
+    return found
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     if isinstance(value, bool):
         return "true" if value else "false"
     return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else str(value)
@@ -79,16 +112,23 @@ def from_api(
     return result
 
 
-def _from_api(value: Any, type_: PropertyType, renames: Mapping[str, str]) -> Any:
+def _from_api(  # noqa: PLR0911  # one for each kind of type
+    value: Any, type_: PropertyType, renames: Mapping[str, str]
+) -> Any:
     if isinstance(value, dt.datetime):
         return value.isoformat()
-    if type_.kind == "string":
-        return _text(value)
-    if type_.kind == "object" and isinstance(value, dict) and type_.properties is not None:
-        return from_api(value, type_.properties, renames)
-    if type_.kind == "list" and type_.item:
-        items = value if isinstance(value, list) else [value]
-        return [_from_api(item, type_.item, renames) for item in items]
+    match type_.kind, value:
+        case "string", _:
+            return _text(value)
+        case "object", [first, *_] if type_.properties is not None:
+            return _from_api(first, type_, renames)
+        case "object", dict() if type_.properties is not None:
+            return from_api(value, type_.properties, renames)
+        case "map", list():
+            return tag_map(value)
+        case "list", _ if type_.item:
+            items = value if isinstance(value, list) else [value]
+            return [_from_api(item, type_.item, renames) for item in items]
     return value
 
 

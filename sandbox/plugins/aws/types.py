@@ -111,16 +111,22 @@ class Type:
     """The property that names the object, which is made up where it is not given."""
     name_limit: ClassVar[int] = 255
     name_is_lowercase: ClassVar[bool] = False
+    name_prefix: ClassVar[str] = ""
+    """What all made-up names begin with."""
     exclusive: ClassVar[bool] = False
     """Whether a new object cannot be beside the one that it replaces."""
     separator: ClassVar[str] = ":"
     status: ClassVar[Status | None] = None
     gone: ClassVar[frozenset[str]] = frozenset()
     """Values of the status that mean deleted."""
+    remains: ClassVar[bool] = False
+    """Whether AWS puts a default in the place of what is deleted, so that there is nothing to wait for."""
     tags_of: ClassVar[Operation | None] = None
     """Reads the tags where the object does not carry them; `key` takes what `tag_target` gives."""
     tagging: ClassVar[tuple[str, str, str] | None] = None
     """Operations that set and remove tags, and the parameter that names the object."""
+    tags_parameter: ClassVar[str] = "tags"
+    """What the operations call the tags."""
 
     # Identity -----------------------------------------------------------------------------------------------
 
@@ -150,10 +156,10 @@ class Type:
 
     def tag_parameters(self, context: Context, shape: Any) -> dict[str, Any]:
         """Return the create operation's parameter that carries the tags, if it has one."""
-        name = shapes.member(shape, "tags", {})
+        name = shapes.member(shape, self.tags_parameter, {})
         if name is None or not self.taggable:
             return {}
-        return {name: tag_list(shape.members[name], self.marked(context))}
+        return {name: shapes.tag_list(shape.members[name], self.marked(context))}
 
     @property
     def taggable(self) -> bool:
@@ -224,19 +230,25 @@ class Type:
     def tags(self, context: Context, id_: str, found: dict[str, Any]) -> dict[str, str]:
         """Return all tags of an object, this provider's mark among them."""
         if self.tags_of is None:
-            return tag_map(found.get("Tags") or found.get("tags") or found.get("TagSet"))
+            return shapes.tag_map(found.get("Tags") or found.get("tags") or found.get("TagSet"))
         target = self.tag_target(context, id_, found)
         shape = context.cloud.input_shape(self.service, self.tags_of.name)
         listed = shape.members[self.tags_of.key].type_name == "list"
         response = context.call(
             self.service, self.tags_of.name, **{self.tags_of.key: [target] if listed else target}
         )
-        return tag_map(jmespath.search(self.tags_of.result, response))
+        return shapes.tag_map(jmespath.search(self.tags_of.result, response))
 
     # Update -------------------------------------------------------------------------------------------------
 
-    def is_in_place(self, path: str) -> bool:
-        """Say whether a difference at this property path can be changed in place."""
+    def is_in_place(self, path: str, kind: str) -> bool:
+        """Say whether a difference at this property path can be changed in place.
+
+        Args:
+            path: the property path.
+            kind: `add`, `delete` or `update`.
+        """
+        del kind
         if top_level(path) in self.local | {"tags", "tagsAll"}:
             return True
         return any(within(path, key) for key in self.in_place)
@@ -271,15 +283,15 @@ class Type:
             target = [target]
         if removed := sorted(key_ for key_ in actual if key_ not in wanted and not key_.startswith("aws:")):
             self._remove_tags(context, remove_operation, key, target, removed)
-        name = shapes.member(shape, "tags", {})
+        name = shapes.member(shape, self.tags_parameter, {})
         assert name is not None  # noqa: S101  # an operation that sets tags has a parameter for them
-        context.call(
-            self.service, set_operation, **{key: target, name: tag_list(shape.members[name], wanted)}
-        )
+        tags = shapes.tag_list(shape.members[name], wanted)
+        context.call(self.service, set_operation, **{key: target, name: tags})
 
     def _remove_tags(self, context: Context, operation: str, key: str, target: Any, names: list[str]) -> None:
         shape = context.cloud.input_shape(self.service, operation)
-        name = shapes.member(shape, "tagKeys", {}) or shapes.member(shape, "tags", {})
+        listed = f"{self.tags_parameter.removesuffix('s')}Keys"
+        name = shapes.member(shape, listed, {}) or shapes.member(shape, self.tags_parameter, {})
         assert name is not None  # noqa: S101  # an operation that removes tags has a parameter for them
         keys: list[Any] = list(names)
         if shape.members[name].member.type_name == "structure":
@@ -318,24 +330,6 @@ class Type:
 def within(path: str, key: str) -> bool:
     """Say whether a property path is a property or lies within it, or is the object that it lies in."""
     return path == key or path.startswith((f"{key}.", f"{key}[")) or key.startswith(f"{path}.")
-
-
-def tag_list(shape: Any, tags: Mapping[str, str]) -> Any:
-    """Write tags as an operation takes them: an object, or a list of keys and values."""
-    if shape.type_name == "map":
-        return dict(tags)
-    key = shapes.member(shape.member, "key", {}) or "Key"
-    value = shapes.member(shape.member, "value", {}) or "Value"
-    return [{key: name, value: text} for name, text in sorted(tags.items())]
-
-
-def tag_map(tags: Any) -> dict[str, str]:
-    """Read tags in any of the forms that AWS writes them in."""
-    if isinstance(tags, dict):
-        return {str(key): str(value) for key, value in tags.items()}
-    return {
-        str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value", ""))) for tag in tags or ()
-    }
 
 
 def plain_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -152,7 +152,7 @@ class Cluster:
                 self._kinds[api_version] = self._discover(api_version)
             found = self._kinds[api_version].get(kind)
         if found is None:
-            raise UnknownKindError(f"the cluster has no kind {kind} in {api_version}")
+            raise UnknownKindError(f'no matches for kind "{kind}" in version "{api_version}"')
         return found
 
     def _discover(self, api_version: str) -> dict[str, Kind]:

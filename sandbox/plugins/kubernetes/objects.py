@@ -12,7 +12,7 @@ from sandbox.engine.values import UNKNOWN, Secret, Unknown, reveal
 from sandbox.plugins.errors import PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sandbox.engine.values import Properties
 
@@ -21,28 +21,32 @@ SKIP_AWAIT: Final = "pulumi.com/skipAwait"
 # Says which resource of which stack made an object, so that a create cut short can be made again.
 MARKER: Final = "berth/urn-hash"
 
-# What the API refuses to change, or what the official provider replaces so that its users are restarted.
+# What the official provider makes a new object for: `forceNew` in its `provider/pkg/provider/diff.go`. What
+# else the API refuses to change, such as a PriorityClass's value, is refused by it here as there.
 _IMMUTABLE: Final[dict[str, tuple[str, ...]]] = {
+    "ClusterRoleBinding": ("roleRef",),
     "ConfigMap": ("binaryData", "data"),
     "DaemonSet": ("spec.selector",),
     "Deployment": ("spec.selector",),
-    "Job": ("spec.completions", "spec.selector", "spec.template", "spec.completionMode"),
+    "Job": ("spec.completions", "spec.parallelism", "spec.selector", "spec.template"),
     "PersistentVolumeClaim": (
         "spec.accessModes",
         "spec.selector",
         "spec.storageClassName",
         "spec.volumeName",
     ),
-    "ReplicaSet": ("spec.selector",),
+    "ResourceQuota": ("spec.scopes",),
+    "RoleBinding": ("roleRef",),
     "Secret": ("data", "stringData", "type"),
     "Service": ("spec.clusterIP",),
     "StatefulSet": (
         "spec.podManagementPolicy",
+        "spec.revisionHistoryLimit",
         "spec.selector",
         "spec.serviceName",
         "spec.volumeClaimTemplates",
     ),
-    "StorageClass": ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"),
+    "StorageClass": ("parameters", "provisioner"),
 }
 _IDENTITY: Final = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
 
@@ -62,6 +66,11 @@ def identity(token: str, inputs: Mapping[str, Any]) -> Identity:
         PluginError: the token is not of a plain object.
     """
     _, group, kind = token.split(":")
+    if (group, kind) == ("helm.sh/v3", "Release"):
+        raise PluginError(
+            f"{token} is not supported by this plugin, which can have neither charts nor their images: leave "
+            "charts out here, or use the official kubernetes plugin"
+        )
     if kind.endswith("Patch") or group.startswith(("helm.sh", "yaml", "kustomize")):
         raise PluginError(
             f"the resource type {token} is not supported by this plugin, only by the official one"
@@ -70,14 +79,18 @@ def identity(token: str, inputs: Mapping[str, Any]) -> Identity:
     return Identity(str(api_version), str(inputs.get("kind") or kind))
 
 
-def immutable(kind: str, *, mutable: frozenset[str]) -> tuple[str, ...]:
-    """Return the property paths of a kind whose change needs a new object.
+def immutable(inputs: Mapping[str, Any], *, mutable: frozenset[str]) -> tuple[str, ...]:
+    """Return the property paths of an object whose change needs a new object.
 
     Args:
-        kind: the kind.
-        mutable: kinds whose content the provider's settings allow to be changed in place.
+        inputs: the inputs wanted.
+        mutable: kinds whose content the provider's settings allow to be changed in place, unless the object
+            itself is immutable.
     """
-    return _IDENTITY if kind in mutable else (*_IDENTITY, *_IMMUTABLE.get(kind, ()))
+    kind = str(reveal(inputs.get("kind")))
+    if kind in mutable and inputs.get("immutable") is not True:
+        return _IDENTITY
+    return (*_IDENTITY, *_IMMUTABLE.get(kind, ()))
 
 
 def generated_name(name: str, urn: str, previous: str) -> str:
@@ -117,6 +130,48 @@ def body(inputs: Properties, kind: Identity, urn: str) -> dict[str, Any]:
     own = sent.setdefault("metadata", {})
     own["annotations"] = {**(own.get("annotations") or {}), MARKER: marker(urn)}
     return sent
+
+
+def leave_to_others(
+    body: dict[str, Any], live: Mapping[str, Any], paths: Iterable[str], manager: str
+) -> None:
+    """Keep ignored properties as they are in the cluster, whatever state says of them.
+
+    What another manager has set, as an autoscaler sets a number of replicas, is left out of what is applied;
+    what this one has set is applied as it is, for else it would be unset. So does the official provider
+    (`handleSSAIgnoreFields` in its `provider/pkg/await/await.go`). Paths into lists are not looked into.
+
+    Args:
+        body: the object to apply.
+        live: the object as it is.
+        paths: the ignored property paths.
+        manager: who applies.
+    """
+    for path in paths:
+        *parents, last = path.split(".")
+        holder = _within(body, parents)
+        if holder is None:
+            continue
+        owners = {
+            entry.get("manager")
+            for entry in live.get("metadata", {}).get("managedFields") or ()
+            if _owns(entry.get("fieldsV1") or {}, [*parents, last])
+        }
+        present = _within(live, parents)
+        if owners and manager not in owners:
+            holder.pop(last, None)
+        elif present is not None and last in present:
+            holder[last] = present[last]
+
+
+def _within(value: Any, path: list[str]) -> dict[str, Any] | None:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None
+
+
+def _owns(fields: Mapping[str, Any], path: list[str]) -> bool:
+    return not path or (f"f:{path[0]}" in fields and _owns(fields[f"f:{path[0]}"], path[1:]))
 
 
 def without_unknowns(value: Any) -> Any:

@@ -8,13 +8,19 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from sandbox.engine.values import Unknown, annotate_secrets, equal, has_unknown, reveal
+from sandbox.engine.values import Unknown, equal, has_unknown, reveal
 from sandbox.plugins.differences import differences
-from sandbox.plugins.errors import NotReadyError, PluginError
+from sandbox.plugins.errors import PluginError
 from sandbox.plugins.host import Difference, Failure, Request
-from sandbox.plugins.kubernetes import kubeconfig, objects
-from sandbox.plugins.kubernetes.cluster import ApiError, Cluster, Kind, UnknownKindError, UnreachableError
-from sandbox.plugins.kubernetes.readiness import CHECKS, Readiness
+from sandbox.plugins.kubernetes import awaiting, kubeconfig, objects
+from sandbox.plugins.kubernetes.cluster import (
+    FIELD_MANAGER,
+    ApiError,
+    Cluster,
+    Kind,
+    UnknownKindError,
+    UnreachableError,
+)
 from sandbox.plugins.kubernetes.redaction import redacted
 from sandbox.plugins.schema import problems, provider_inputs, truth
 
@@ -31,6 +37,8 @@ _SETTINGS: Final = frozenset(
 )  # fmt: skip
 _SHORTEST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+# As long as the official provider tries again where a kind is not served.
+_KIND_SECONDS: Final = 60.0
 _FIELD: Final = re.compile(r'unknown field "([^"]+)"|Go struct field \w+\.(\S+) of type')
 
 
@@ -114,7 +122,9 @@ class KubernetesProvider:
             request.say(str(error))
             return inputs, []
         except UnknownKindError as error:
-            return inputs, [Failure("kind", str(error))]
+            if "." not in identity.api_version.partition("/")[0]:
+                return inputs, [Failure("kind", str(error))]
+            return inputs, []  # it may be defined by a resource of this same program
         own = inputs["metadata"]
         if kind.namespaced and isinstance(own, dict):
             own.setdefault("namespace", self._namespace)
@@ -172,7 +182,6 @@ class KubernetesProvider:
         name = objects.metadata(olds).get("name")
         if isinstance(name, str):
             self._known_names[request.urn] = name
-        kind = str(reveal(news.get("kind")))
         paths: dict[str, str] = {}
         for key in sorted(olds.keys() | news.keys()):
             if key.startswith("__"):
@@ -181,17 +190,22 @@ class KubernetesProvider:
                 paths.update(differences(olds[key], news[key], equal, key))
             else:
                 paths[key] = "delete" if key in olds else "add"
-        frozen = objects.immutable(kind, mutable=self._mutable)
+        if self._own_namespace(olds) == self._own_namespace(news):
+            paths.pop("metadata.namespace", None)  # given in one of them only, where it is the default
+        frozen = objects.immutable(news, mutable=self._mutable)
         replaces = frozenset(
             path
             for path in paths
             if any(path == item or path.startswith((f"{item}.", f"{item}[")) for item in frozen)
         )
-        same_name = objects.metadata(news).get("name") == name and objects.metadata(news).get(
-            "namespace"
-        ) == objects.metadata(olds).get("namespace")
+        same_name = objects.metadata(news).get("name") == name and self._own_namespace(
+            olds
+        ) == self._own_namespace(news)
         fixed = objects.annotation(news, objects.AUTONAMED) != "true"
         return Difference(paths, replaces, delete_before_replace=same_name and fixed)
+
+    def _own_namespace(self, values: Properties) -> Any:
+        return objects.metadata(values).get("namespace") or self._namespace
 
     # Create, Read, Update, Delete ---------------------------------------------------------------------------
 
@@ -209,7 +223,7 @@ class KubernetesProvider:
         """Apply the object, unless one of that name is somebody else's."""
         if request.preview:
             return "", objects.planned(request.inputs)
-        kind, namespace, name = self._place(request, request.inputs)
+        kind, namespace, name = self._served(request)
         id_ = f"{namespace}/{name}" if namespace else name
         there = self._free(request, kind, namespace, name)
         if there is not None and objects.annotation(there, objects.MARKER) != objects.marker(request.urn):
@@ -219,7 +233,27 @@ class KubernetesProvider:
             )
         body = objects.body(request.inputs, objects.Identity(kind.api_version, kind.kind), request.urn)
         applied = self._apply(request, kind, namespace, body)
-        return id_, self._settled(request, kind, namespace, name, applied, id_)
+        return id_, awaiting.ready(self.cluster, request, kind, namespace, applied, id_)
+
+    def _served(self, request: Request) -> tuple[Kind, str | None, str]:
+        """Return where the object goes; a kind that is not served yet is waited for.
+
+        Raises:
+            PluginError: it does not get served.
+        """
+        deadline = time.monotonic() + min(_KIND_SECONDS, request.timeout_seconds)
+        while True:
+            try:
+                return self._place(request, request.inputs)
+            except UnknownKindError as error:
+                if time.monotonic() > deadline:
+                    raise PluginError(
+                        "creation failed because the Kubernetes API server reported that the apiVersion for "
+                        "this resource does not exist. Verify that any required CRDs have been created: "
+                        f"{error}"
+                    ) from error
+                request.say(str(error))
+                request.pause(_LONGEST_PAUSE_SECONDS)
 
     def _free(self, request: Request, kind: Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
         """Return the object that has the name; one that is being deleted is waited for."""
@@ -233,76 +267,48 @@ class KubernetesProvider:
             request.say(f"{kind.kind} {name} of an earlier update is still being deleted")
             request.pause(_SHORTEST_PAUSE_SECONDS)
 
+    def _ignore(self, request: Request, kind: Kind, namespace: str | None, body: dict[str, Any]) -> None:
+        """Leave ignored properties as they are in the cluster."""
+        live = self.cluster.get(kind, namespace, body["metadata"]["name"]) if request.ignore_changes else None
+        if live is not None:
+            objects.leave_to_others(body, live, request.ignore_changes, FIELD_MANAGER)
+
     def _apply(
-        self, request: Request, kind: Kind, namespace: str | None, body: dict[str, Any]
-    ) -> dict[str, Any]:
-        try:
-            return self.cluster.apply(kind, namespace, body)
-        except ApiError as error:
-            raise ApiError(error.status, error.reason, redacted(error.message, request.inputs)) from error
-
-    def update(self, request: Request) -> Properties:
-        """Apply the object again."""
-        if request.preview:
-            return {**request.old_outputs, **objects.planned(request.inputs)}
-        kind, namespace, name = self._place(request, request.inputs)
-        body = objects.body(request.inputs, objects.Identity(kind.api_version, kind.kind), request.urn)
-        applied = self._apply(request, kind, namespace, body)
-        return self._settled(request, kind, namespace, name, applied, request.id)
-
-    def _settled(
         self,
         request: Request,
         kind: Kind,
         namespace: str | None,
-        name: str,
-        applied: dict[str, Any],
-        id_: str,
-    ) -> Properties:
-        """Wait until the object is ready; return its outputs."""
-        found: dict[str, Any] | None = applied
-        result = self._outputs(applied, request.inputs)
-        check = CHECKS.get((kind.api_version, kind.kind))
-        if check is None or objects.annotation(request.inputs, objects.SKIP_AWAIT) == "true":
-            return result
-        deadline = time.monotonic() + request.timeout_seconds
-        pause = _SHORTEST_PAUSE_SECONDS
+        body: dict[str, Any],
+        *,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
         try:
-            while True:
-                if found is None:
-                    raise NotReadyError([f"{kind.kind} {id_} has been deleted by somebody else"], id_, result)
-                result = self._outputs(found, request.inputs)
-                readiness = check(self.cluster, found)
-                if readiness.ready:
-                    return result
-                self._give_up(readiness, kind, id_, result, request, deadline)
-                request.say(readiness.waiting)
-                request.pause(pause)
-                pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
-                found = self.cluster.get(kind, namespace, name)
-        except NotReadyError:
+            return self.cluster.apply(kind, namespace, body, dry_run=dry_run)
+        except ApiError as error:
+            raise ApiError(error.status, error.reason, redacted(error.message, request.inputs)) from error
+
+    def update(self, request: Request) -> Properties:
+        """Apply the object again; in a preview, have the server say what it would be, or why it refuses."""
+        planned = {**request.old_outputs, **objects.planned(request.inputs)}
+        if request.preview and has_unknown(request.inputs):
+            return planned
+        try:
+            kind, namespace, _ = self._place(request, request.inputs)
+            body = objects.body(request.inputs, objects.Identity(kind.api_version, kind.kind), request.urn)
+            self._ignore(request, kind, namespace, body)
+            applied = self._apply(request, kind, namespace, body, dry_run=request.preview)
+        except UnreachableError as error:
+            if not request.preview:
+                raise
+            request.say(str(error))
+            return planned
+        except ApiError as error:
+            if request.preview and error.reason not in {"BadRequest", "Invalid"}:
+                return planned  # what it is refused for may be mended by then
             raise
-        except PluginError as error:
-            raise NotReadyError([f"{kind.kind} {id_}: {error}"], id_, result) from error
-
-    def _give_up(
-        self,
-        readiness: Readiness,
-        kind: Kind,
-        id_: str,
-        result: Properties,
-        request: Request,
-        deadline: float,
-    ) -> None:
-        if readiness.failures:
-            first, *rest = (redacted(reason, request.inputs) for reason in readiness.failures)
-            raise NotReadyError([f"{kind.kind} {id_} cannot become ready: {first}", *rest], id_, result)
-        if time.monotonic() > deadline:
-            late = f"{kind.kind} {id_} is not ready after {request.timeout_seconds:.0f} s"
-            raise NotReadyError([f"{late}: {readiness.waiting}"], id_, result)
-
-    def _outputs(self, found: dict[str, Any], inputs: Properties) -> Properties:
-        return annotate_secrets(objects.outputs(found), inputs)
+        if request.preview:
+            return planned
+        return awaiting.ready(self.cluster, request, kind, namespace, applied, request.id)
 
     def read(self, request: Request) -> tuple[str, Properties, Properties] | None:
         """Describe the object, and say which inputs it no longer agrees with.
@@ -311,7 +317,10 @@ class KubernetesProvider:
         defaults and ways of writing a value are no drift.
         """
         values = request.old_inputs or request.old_outputs
-        kind, namespace, name = self._place(request, values)
+        try:
+            kind, namespace, name = self._place(request, values)
+        except UnknownKindError:
+            return None  # with its definition went all objects of the kind
         live = self.cluster.get(kind, namespace, name)
         if live is None:
             return None
@@ -326,7 +335,7 @@ class KubernetesProvider:
         else:
             inputs = objects.settle(inputs, applied, live)
             objects.settle_text_data(inputs, applied, live)
-        return request.id, inputs, self._outputs(live, inputs)
+        return request.id, inputs, awaiting.outputs(live, inputs)
 
     def delete(self, request: Request) -> None:
         """Delete the object and what it owns, and wait until it is gone."""
@@ -341,23 +350,17 @@ class KubernetesProvider:
             ) from error
 
     def _delete(self, request: Request) -> None:
-        kind, namespace, name = self._place(request, request.old_inputs or request.old_outputs)
+        try:
+            kind, namespace, name = self._place(request, request.old_inputs or request.old_outputs)
+        except UnknownKindError:
+            return  # with its definition went all objects of the kind
         found = self.cluster.get(kind, namespace, name)
         if found is None:
             return
-        uid = found["metadata"]["uid"]
         self.cluster.delete(kind, namespace, name)
         if objects.annotation(request.old_inputs, objects.SKIP_AWAIT) == "true":
             return
-        deadline = time.monotonic() + request.timeout_seconds
-        pause = _SHORTEST_PAUSE_SECONDS
-        while (found := self.cluster.get(kind, namespace, name)) and found["metadata"]["uid"] == uid:
-            words = f"{kind.kind} {name}: {_holding(found)}"
-            if time.monotonic() > deadline:
-                raise PluginError(f"{words} after {request.timeout_seconds:.0f} s")
-            request.say(words)
-            request.pause(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+        awaiting.gone(self.cluster, request, kind, namespace, found)
 
     def invoke(self, token: str, arguments: Properties) -> Properties:
         """The functions of the official provider render files, which this one does not."""
@@ -377,16 +380,3 @@ def _server(configuration: Properties) -> str | None:
         ).server
     except PluginError:
         return text
-
-
-def _holding(found: dict[str, Any]) -> str:
-    """Say what keeps an object that is being deleted."""
-    for condition in (found.get("status") or {}).get("conditions") or ():
-        remains = condition["type"] in {"NamespaceContentRemaining", "NamespaceFinalizersRemaining"}
-        if remains and condition["status"] == "True":
-            return f"still there: {condition['message']}"
-    finalizers = [
-        *found["metadata"].get("finalizers", ()),
-        *((found.get("spec") or {}).get("finalizers") or ()),
-    ]
-    return f"still there, held by {', '.join(finalizers)}" if finalizers else "still there"

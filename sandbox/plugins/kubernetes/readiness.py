@@ -109,6 +109,37 @@ def deployment(cluster: Cluster, found: dict[str, Any]) -> Readiness:
     return Readiness(ready=False, waiting=waiting)
 
 
+def daemon_set(cluster: Cluster, found: dict[str, Any]) -> Readiness:
+    """A daemon set is ready when each node that it is for runs its newest pod, and that is available.
+
+    The counts are those by which the official provider decides: kstatus's, as it calls them.
+    """
+    own, status = found["metadata"], found.get("status") or {}
+    name = f"DaemonSet {own['name']}"
+    if status.get("observedGeneration", 0) < own["generation"]:
+        return Readiness(ready=False, waiting=f"{name}: not seen by its controller yet")
+    wanted = status.get("desiredNumberScheduled", 0)
+    for words, key in (
+        ("scheduled", "currentNumberScheduled"),
+        ("updated", "updatedNumberScheduled"),
+        ("available", "numberAvailable"),
+        ("ready", "numberReady"),
+    ):
+        if status.get(key, 0) < wanted:
+            waiting = f"{name}: {status.get(key, 0)}/{wanted} {words}"
+            break
+    else:
+        return READY
+    selector = _label_selector(found["spec"]["selector"])
+    listed = _owned_by(cluster.list("v1", "Pod", own["namespace"], labelSelector=selector), found)
+    staying = [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
+    unready = [pod for pod in staying if not pods.is_ready(pod)]
+    if unready:
+        waiting += f", {pods.state(unready[0])}"
+    failures = next(filter(None, (pods.hopeless(cluster, pod) for pod in unready)), [])
+    return Readiness(ready=False, waiting=waiting, failures=failures)
+
+
 def service(cluster: Cluster, found: dict[str, Any]) -> Readiness:
     """A service is ready when all endpoints of its selector are, and its load balancer has an address."""
     spec, own = found["spec"], found["metadata"]
@@ -177,6 +208,7 @@ def namespace(cluster: Cluster, found: dict[str, Any]) -> Readiness:
 
 
 CHECKS: Final[dict[tuple[str, str], Callable[[Cluster, dict[str, Any]], Readiness]]] = {
+    ("apps/v1", "DaemonSet"): daemon_set,
     ("apps/v1", "Deployment"): deployment,
     ("batch/v1", "Job"): job,
     ("v1", "Namespace"): namespace,

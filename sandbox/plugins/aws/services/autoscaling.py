@@ -1,10 +1,11 @@
-"""Attachments of load balancers to Auto Scaling groups."""
+"""Tags of Auto Scaling groups, and attachments of load balancers to them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sandbox.plugins.aws.types import Context, Operation, Type
+from sandbox.plugins.schema import truth
 
 if TYPE_CHECKING:
     from sandbox.engine.values import Properties
@@ -43,3 +44,54 @@ class Attachment(Type):
         del context, found
         group, _, arn = id_.partition("|")
         return {"autoscalingGroupName": group, "lbTargetGroupArn": arn}
+
+
+class Tag(Type):
+    """A tag of a group that something else made, such as a node group; its id is the group and the key."""
+
+    pulumi_type = "aws:autoscaling/tag:Tag"
+    service = "autoscaling"
+    creates = Operation("create_or_update_tags")
+    reads = Operation("describe_tags")
+    deletes = Operation("delete_tags")
+    separator = ","
+    extra = frozenset({"autoscalingGroupName", "tag"})
+    exclusive = True
+    in_place: ClassVar = {"tag.value": "put", "tag.propagateAtLaunch": "put"}
+
+    def _place(self, id_: str) -> dict[str, str]:
+        group, _, key = id_.partition(self.separator)
+        return {"ResourceId": group, "ResourceType": "auto-scaling-group", "Key": key}
+
+    def create(self, context: Context) -> str:
+        """Set the tag; setting it twice is setting it once."""
+        id_ = f"{context.inputs['autoscalingGroupName']},{context.inputs['tag']['key']}"
+        self.put(context, id_)
+        return id_
+
+    def put(self, context: Context, id_: str) -> None:
+        """Set the tag."""
+        given = context.inputs["tag"]
+        tag = {"Value": str(given["value"]), "PropagateAtLaunch": truth(given["propagateAtLaunch"])}
+        context.call("autoscaling", "create_or_update_tags", Tags=[{**self._place(id_), **tag}])
+
+    def read(self, context: Context, id_: str) -> dict[str, Any] | None:
+        """Look for the key among the group's."""
+        place = self._place(id_)
+        filters = [
+            {"Name": "auto-scaling-group", "Values": [place["ResourceId"]]},
+            {"Name": "key", "Values": [place["Key"]]},
+        ]
+        found = context.call("autoscaling", "describe_tags", Filters=filters)["Tags"]
+        return next((tag for tag in found if place.items() <= tag.items()), None)
+
+    def delete(self, context: Context, id_: str) -> None:
+        """Remove the tag."""
+        if self.read(context, id_) is not None:
+            context.call("autoscaling", "delete_tags", Tags=[self._place(id_)])
+
+    def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
+        """The group and the tag are apart among the properties."""
+        del context, id_
+        tag = {"key": found["Key"], "value": found["Value"], "propagateAtLaunch": found["PropagateAtLaunch"]}
+        return {"autoscalingGroupName": found["ResourceId"], "tag": tag}

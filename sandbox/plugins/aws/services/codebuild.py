@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from sandbox.plugins.aws import shapes
-from sandbox.plugins.aws.types import Context, Operation, Type, tag_list
+from sandbox.plugins.aws.types import Context, Operation, Type
 
 
 class Project(Type):
@@ -43,7 +43,7 @@ class Project(Type):
         """Tags are changed with the project."""
         del id_
         shape = context.cloud.input_shape("codebuild", "update_project")
-        tags = tag_list(shape.members["tags"], self.marked(context))
+        tags = shapes.tag_list(shape.members["tags"], self.marked(context))
         context.call("codebuild", "update_project", name=context.inputs["name"], tags=tags)
 
     def parameters(self, context: Context) -> dict[str, Any]:

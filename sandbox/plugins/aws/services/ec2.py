@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import jmespath
 
+from sandbox.plugins.aws.cloud import CloudError
 from sandbox.plugins.aws.types import MARKER, Context, Type
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class Ec2Type(Type):
     tagging = ("create_tags", "delete_tags", "Resources")
     arn_type: ClassVar[str] = ""
     """The type in ARNs, where it is not the tag specification's."""
+    filters_parameter: ClassVar[str] = "Filters"
+    """What the read operation calls its filters."""
 
     def tag_parameters(self, context: Context, shape: Any) -> dict[str, Any]:
         """EC2 takes tags as specifications by resource type."""
@@ -41,7 +44,7 @@ class Ec2Type(Type):
         if not self.taggable:
             return []
         filters = [{"Name": f"tag:{MARKER}", "Values": [f"{context.marker.partition('.')[0]}.*"]}]
-        response = context.call("ec2", self.reads.name, Filters=filters)
+        response = context.call("ec2", self.reads.name, **{self.filters_parameter: filters})
         return [str(item) for item in jmespath.search(self.listed_id, response) or ()]
 
     def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
@@ -52,6 +55,16 @@ class Ec2Type(Type):
             "arn": context.cloud.arn("ec2", f"{kind}/{id_}", context.region, owner),
             "ownerId": owner,
         }
+
+
+def refuse_failures(operation: str, response: dict[str, Any]) -> None:
+    """Raise the first error of an operation on several objects, which succeeds whatever becomes of them.
+
+    Raises:
+        CloudError: AWS refused it for one of them.
+    """
+    for item in response.get("Unsuccessful") or ():
+        raise CloudError(operation, item["Error"]["Code"], item["Error"]["Message"])
 
 
 def first(context: Context, operation: str, items: str, **filters: str) -> dict[str, Any]:

@@ -49,9 +49,6 @@ class LaunchTemplate(Ec2Type):
     def _data(self, context: Context) -> dict[str, Any]:
         given = {key: value for key, value in context.inputs.items() if key not in _OF_THE_TEMPLATE}
         data: dict[str, Any] = shapes.to_api(given, self._data_shape(context.cloud), self.renames)
-        for specification in data.get("TagSpecifications", ()):
-            tags = specification.get("Tags") or {}
-            specification["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
         return data
 
     def parameters(self, context: Context) -> dict[str, Any]:
@@ -74,8 +71,9 @@ class LaunchTemplate(Ec2Type):
             return True
         return shapes.member(self._data_shape(cloud), name, self.renames) is not None
 
-    def is_in_place(self, path: str) -> bool:
+    def is_in_place(self, path: str, kind: str) -> bool:
         """Only another name needs another template."""
+        del kind
         return path != "name"
 
     def update(self, context: Context, id_: str, paths: Collection[str]) -> None:
@@ -108,11 +106,9 @@ class LaunchTemplate(Ec2Type):
         return {**data, **described, **found}
 
     def outputs(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
-        """Give the instances' tags as an object, as the inputs do."""
+        """Leave out the template's own tags."""
         specifications = [
-            {**item, "Tags": {tag["Key"]: tag["Value"] for tag in item.get("Tags") or ()}}
-            for item in found.get("TagSpecifications") or ()
-            if item["ResourceType"] != "launch-template"  # the template's own tags
+            item for item in found.get("TagSpecifications") or () if item["ResourceType"] != "launch-template"
         ]
         return super().outputs(context, id_, {**found, "TagSpecifications": specifications or None})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sandbox.plugins.aws.services.ec2 import Ec2Type, first
+from sandbox.plugins.aws.services.ec2 import Ec2Type, first, refuse_failures
 from sandbox.plugins.aws.types import Context, Operation, Status
 from sandbox.plugins.schema import truth
 
@@ -148,19 +148,10 @@ class NatGateway(Ec2Type):
     reads = Operation("describe_nat_gateways", key="NatGatewayIds", result="NatGateways[0]")
     deletes = Operation("delete_nat_gateway", key="NatGatewayId")
     listed_id = "NatGateways[?State!='deleted' && State!='deleting'].NatGatewayId"
+    filters_parameter = "Filter"
     resource_type = "natgateway"
     status = Status("State", frozenset({"available"}), frozenset({"failed"}), "FailureMessage")
     gone = frozenset({"deleted"})
-
-    def orphans(self, context: Context) -> list[str]:
-        """This listing alone calls its filters `Filter`."""
-        mark = context.marker.partition(".")[0]
-        filters = [{"Name": "tag:berth:marker", "Values": [f"{mark}.*"]}]
-        response = context.call("ec2", "describe_nat_gateways", Filter=filters)
-        found = [
-            item for item in response["NatGateways"] if item["State"] in {"pending", "available", "failed"}
-        ]
-        return [str(item["NatGatewayId"]) for item in found]
 
     def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
         """Add what its address says."""
@@ -190,7 +181,16 @@ class VpcEndpoint(Ec2Type):
     gone = frozenset({"deleted", "Deleted"})
     renames: ClassVar = {"policy": "PolicyDocument"}
     in_place: ClassVar = dict.fromkeys(
-        ("routeTableIds", "subnetIds", "securityGroupIds", "policy", "privateDnsEnabled"), "set_members"
+        (
+            "routeTableIds",
+            "subnetIds",
+            "securityGroupIds",
+            "policy",
+            "privateDnsEnabled",
+            "dnsOptions",
+            "ipAddressType",
+        ),
+        "set_members",
     )
 
     def set_members(self, context: Context, id_: str) -> None:
@@ -203,12 +203,17 @@ class VpcEndpoint(Ec2Type):
             wanted, present = set(context.inputs.get(name) or ()), set(actual.get(name) or ())
             changes[f"Add{member}"] = sorted(wanted - present)
             changes[f"Remove{member}"] = sorted(present - wanted)
-        if policy := context.inputs.get("policy"):
-            changes["PolicyDocument"] = policy
-        if "privateDnsEnabled" in context.inputs:
-            changes["PrivateDnsEnabled"] = truth(context.inputs["privateDnsEnabled"])
+        wanted_settings = self.parameters(context)
+        for member in ("PolicyDocument", "PrivateDnsEnabled", "DnsOptions", "IpAddressType"):
+            changes[member] = wanted_settings.get(member)
         given = {key: value for key, value in changes.items() if value not in ([], None)}
         context.call("ec2", "modify_vpc_endpoint", VpcEndpointId=id_, **given)
+
+    def delete(self, context: Context, id_: str) -> None:
+        """The operation takes several endpoints and fails for none."""
+        refuse_failures(
+            "DeleteVpcEndpoints", context.call("ec2", "delete_vpc_endpoints", VpcEndpointIds=[id_])
+        )
 
     def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
         """Add the groups' ids, and the prefix list of a gateway."""

@@ -50,8 +50,11 @@ class ElbType(Type):
         return {item["Key"]: item["Value"] for item in found}
 
     def attribute_outputs(self, context: Context, id_: str) -> Properties:
-        """Return the attributes as properties; numbers and booleans as such."""
-        actual = self.read_attributes(context, id_)
+        """Return the attributes as properties."""
+        return self.plain_attributes(self.read_attributes(context, id_))
+
+    def plain_attributes(self, actual: Mapping[str, str]) -> Properties:
+        """Return attributes as properties; numbers and booleans as such."""
         return {key: _plain(actual[name]) for key, name in self.attributes.items() if name in actual}
 
     def tag_target(self, context: Context, id_: str, found: dict[str, Any]) -> str:
@@ -93,6 +96,15 @@ class LoadBalancer(ElbType):
         "preserveHostHeader": "routing.http.preserve_host_header.enabled",
         "desyncMitigationMode": "routing.http.desync_mitigation_mode",
         "xffHeaderProcessingMode": "routing.http.xff_header_processing.mode",
+        "dnsRecordClientRoutingPolicy": "dns_record.client_routing_policy",
+        "enableTlsVersionAndCipherSuiteHeaders": "routing.http.x_amzn_tls_version_and_cipher_suite.enabled",
+        "enableWafFailOpen": "waf.fail_open.enabled",
+        "enableZonalShift": "zonal_shift.config.enabled",
+    }
+    _LOGS: ClassVar = {
+        "accessLogs": "access_logs.s3",
+        "connectionLogs": "connection_logs.s3",
+        "healthCheckLogs": "health_check_logs.s3",
     }
     attribute_operations = (
         "describe_load_balancer_attributes",
@@ -103,7 +115,7 @@ class LoadBalancer(ElbType):
     name_limit = 32
     extra = frozenset({"internal", "name"})
     in_place: ClassVar = {
-        **dict.fromkeys(attributes, "set_attributes"),
+        **dict.fromkeys((*attributes, *_LOGS), "set_attributes"),
         "securityGroups": "set_groups",
         "subnets": "set_subnets",
         "ipAddressType": "set_address_type",
@@ -116,6 +128,32 @@ class LoadBalancer(ElbType):
         return {**super().parameters(context), "Name": context.inputs["name"], "Scheme": scheme}
 
     after_create = ElbType.set_attributes
+
+    def wanted_attributes(self, context: Context) -> dict[str, Any]:
+        """Where logs go is attributes too; logs that are no longer given are switched off."""
+        wanted = super().wanted_attributes(context)
+        for key, prefix in self._LOGS.items():
+            given = context.inputs.get(key)
+            if given:
+                wanted[f"{prefix}.enabled"] = truth(given.get("enabled", False))
+                wanted[f"{prefix}.bucket"] = given["bucket"]
+                wanted[f"{prefix}.prefix"] = given.get("prefix", "")
+            elif context.request.old_inputs.get(key):
+                wanted[f"{prefix}.enabled"] = False
+        return wanted
+
+    def attribute_outputs(self, context: Context, id_: str) -> Properties:
+        """Where logs go is one object for each kind of log."""
+        actual = self.read_attributes(context, id_)
+        result = self.plain_attributes(actual)
+        for key, prefix in self._LOGS.items():
+            if f"{prefix}.enabled" in actual:
+                result[key] = {
+                    "bucket": actual.get(f"{prefix}.bucket", ""),
+                    "enabled": actual[f"{prefix}.enabled"] == "true",
+                    "prefix": actual.get(f"{prefix}.prefix", ""),
+                }
+        return result
 
     def existing(self, context: Context) -> str:
         """Find it by its name."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sandbox.plugins.aws import shapes
 from sandbox.plugins.aws.cloud import CloudError
-from sandbox.plugins.aws.types import Context, Operation, Type, tag_map
+from sandbox.plugins.aws.types import Context, Operation, Type
 from sandbox.plugins.schema import truth
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Bucket(Type):
         """Read the tags; a bucket without any is one whose create was cut short before they were set."""
         del found
         try:
-            return tag_map(context.call("s3", "get_bucket_tagging", Bucket=id_)["TagSet"])
+            return shapes.tag_map(context.call("s3", "get_bucket_tagging", Bucket=id_)["TagSet"])
         except CloudError as error:
             if error.code != "NoSuchTagSet":
                 raise
@@ -94,38 +95,6 @@ class Bucket(Type):
             "bucketRegionalDomainName": f"{id_}.s3.{context.region}.{suffix}",
             "bucketRegion": context.region,
         }
-
-
-class BucketPublicAccessBlock(Type):
-    """Whether a bucket can be made public."""
-
-    pulumi_type = "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock"
-    service = "s3"
-    creates = Operation("put_public_access_block")
-    reads = Operation("get_public_access_block", key="Bucket", result="PublicAccessBlockConfiguration")
-    deletes = Operation("delete_public_access_block", key="Bucket")
-    exclusive = True
-    _SWITCHES = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
-    in_place: ClassVar = dict.fromkeys(_SWITCHES, "set_block")
-    local = frozenset({"skipDestroy"})
-
-    def create(self, context: Context) -> str:
-        """A bucket has one block, which is written over."""
-        name = str(context.inputs["bucket"])
-        self.set_block(context, name)
-        return name
-
-    def set_block(self, context: Context, id_: str) -> None:
-        """Set all four switches."""
-        block = {
-            name[0].upper() + name[1:]: truth(context.inputs.get(name, False)) for name in self._SWITCHES
-        }
-        context.call("s3", "put_public_access_block", Bucket=id_, PublicAccessBlockConfiguration=block)
-
-    def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
-        """Add the bucket."""
-        del context, found
-        return {"bucket": id_}
 
 
 class BucketObjectv2(Type):
@@ -186,7 +155,9 @@ class BucketObjectv2(Type):
     def tags(self, context: Context, id_: str, found: dict[str, Any]) -> dict[str, str]:
         """Read the tags."""
         del found
-        return tag_map(context.call("s3", "get_object_tagging", **self.split(self.reads, id_))["TagSet"])
+        return shapes.tag_map(
+            context.call("s3", "get_object_tagging", **self.split(self.reads, id_))["TagSet"]
+        )
 
     def computed(self, context: Context, id_: str, found: dict[str, Any]) -> Properties:
         """Add the place, and the entity tag without its quotes."""

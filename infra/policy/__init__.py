@@ -1,0 +1,1 @@
+"""Policies that the engine checks against every stack, whatever program declares it."""

@@ -1,0 +1,1 @@
+"""Rules, dashboard and scaling against what the real vLLM exports."""
