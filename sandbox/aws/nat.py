@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from moto.ec2.models import ec2_backends
@@ -30,6 +31,22 @@ def _starts_pending(_: Any, gateway: Any, *_args: Any, **_kwargs: Any) -> None:
 @after(NatGatewayBackend, "delete_nat_gateway")
 def _stays_deleting(_: Any, gateway: Any, *_args: Any, **_kwargs: Any) -> None:
     gateway.state = "deleting"
+
+
+@after(NatGatewayBackend, "describe_nat_gateways")
+def _filtered_by_tags(_: Any, found: list[Any], filters: Any, *_args: Any, **_kwargs: Any) -> None:
+    """Apply filters by tag, which moto passes over here; their values may hold `*` and `?`."""
+    for name, patterns in (filters or {}).items():
+        if name.startswith("tag:"):
+            key = name.removeprefix("tag:")
+            found[:] = [
+                gateway
+                for gateway in found
+                if any(
+                    tag["key"] == key and any(fnmatchcase(tag["value"], pattern) for pattern in patterns)
+                    for tag in gateway.get_tags()
+                )
+            ]
 
 
 def settle_nat_gateways(cloud: Cloud) -> None:

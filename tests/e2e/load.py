@@ -31,6 +31,12 @@ class Load:
     clients: int = 3
     answered: int = 0
     lost: list[str] = field(default_factory=list)
+    lost_at: list[float] = field(default_factory=list)
+
+    @property
+    def outage_seconds(self) -> float:
+        """How long it took from the first lost request to the last."""
+        return max(self.lost_at) - min(self.lost_at) if self.lost_at else 0.0
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
@@ -51,7 +57,11 @@ class Load:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        print(f"load: {self.answered} answered, {len(self.lost)} lost {self.lost[:5]}", flush=True)
+        print(
+            f"load: {self.answered} answered, {len(self.lost)} lost in {self.outage_seconds:.0f} s"
+            f" {self.lost[:3]}",
+            flush=True,
+        )
 
     async def _run(self) -> None:
         headers = {"Authorization": f"Bearer {self.key}"}
@@ -69,6 +79,7 @@ class Load:
                 self.answered += 1
             else:
                 self.lost.append(f"{started} {problem}")
+                self.lost_at.append(time.monotonic())
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _ask(self, http: httpx.AsyncClient) -> str | None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 def up(clone: Clone) -> Clone:
     """Bring the stack up, after a first `up` that is killed while node groups are made."""
     killed = clone.popen("up", "--stack", "local", "--yes")
-    clone.wait_for_line(killed, "nodes-gpu creating")
+    clone.wait_for_line(killed, "nodes-gpu-gpu creating")
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     clone.run("up", "--stack", "local", "--yes")
@@ -88,7 +88,7 @@ def test_no_secret_is_in_clear_in_the_state(up: Clone) -> None:
 def test_nothing_changes_a_second_time_and_the_printed_commands_work(up: Clone) -> None:
     assert _changes(up.json("preview", "--stack", "local")) == {}
     output = up.run("up", "--stack", "local", "--yes")
-    assert "70 unchanged" in output
+    assert "95 unchanged" in output
     commands = [line for line in output.splitlines() if "curl" in line]
     assert len(commands) == 2
     for command in commands:
@@ -103,7 +103,7 @@ def test_the_real_cli_takes_the_stack_over_and_sees_no_changes(up: Clone) -> Non
     command = 'eval "$(./berth env --stack local)" && pulumi preview -s local --expect-no-changes'
     done = subprocess.run(["sh", "-c", command], cwd=up.root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "70 unchanged" in done.stdout
+    assert "95 unchanged" in done.stdout
 
 
 def _edit(config: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ _GPU = "eks.gpu_node_groups.gpu"
         ("eks.gpu_node_groups", {"gpu": {**_BLOCK, "warm_pool": {}}}, "warm_pool does not go with a capacity block"),
         ("eks.gpu_node_groups", {"gpu": {**_BLOCK, "instance_types": ["p5.48xlarge", "p5.4xlarge"]}}, "instance_types has several: a capacity block is of one"),
         (f"{_GPU}.warm_pool", {}, f"{_GPU}.warm_pool does not go with spot machines"),
-        (f"{_GPU}.warm_pool", {"state": "COLD"}, 'warm_pool.state = "COLD": must be one of STOPPED, RUNNING, HIBERNATED'),
+        (f"{_GPU}.warm_pool", {"state": "COLD"}, 'warm_pool.state = "COLD": must be one of STOPPED, RUNNING'),
         (f"{_GPU}.warm_pool", {"max_prepared": 0}, "warm_pool.max_prepared = 0: must be a whole number, 1 or more"),
         (
             "eks.gpu_node_groups",

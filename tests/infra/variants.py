@@ -39,18 +39,31 @@ _MONITORED = {
 }
 _NETWORK = {"zones": 2, "nat": "per_zone", "interface_endpoints": True, "flow_logs": {"traffic": "ALL"}}
 
-# Name -> the stack whose file is changed, and its section `eks`: None takes a key away.
+# Name -> the stack whose file is changed, and its section `eks`: None takes a key away. Settings that have
+# nothing to do with each other share a stack, since each one is run; `everything` is not enough, as there an
+# edge of one setting may hold what another one alone leaves loose.
 _CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "existing-vpc": ("staging", {"network": {"existing": _EXISTING}}),
-    "no-nat": ("dev", {"network": {"nat": "none"}, "load_balancer": {"internal": True}}),
-    "private-api": ("staging", {"api": {"allowed_cidrs": []}}),
-    "https": ("staging", {"load_balancer": _TLS}),
-    "s3-weights": ("staging", {"s3_weights": {}}),
-    "s3-weights-of-others": ("staging", {"s3_weights": {"bucket": "weights-of-others"}}),
+    "existing-vpc": (
+        "staging",
+        {
+            "network": {"existing": _EXISTING},
+            "api": {"allowed_cidrs": []},
+            "s3_weights": {"bucket": "weights-of-others"},
+            "gpu_node_groups": {"gpu": _GPU, "block": _BLOCK},
+        },
+    ),
+    "no-nat": (
+        "dev",
+        {
+            "network": {"nat": "none"},
+            "gpu_node_groups": {"gpu": {**_GPU, "operating_system": "BOTTLEROCKET"}},
+        },
+    ),
+    "https": (
+        "staging",
+        {"load_balancer": _TLS, "s3_weights": {}, "gpu_node_groups": {"gpu": {**_GPU, "warm_pool": {}}}},
+    ),
     "monitored": ("staging", {**_MONITORED, "gpu_node_groups": {"gpu": _GPU}}),
-    "capacity-block": ("staging", {"gpu_node_groups": {"gpu": _GPU, "block": _BLOCK}}),
-    "bottlerocket": ("staging", {"gpu_node_groups": {"gpu": {**_GPU, "operating_system": "BOTTLEROCKET"}}}),
-    "warm": ("staging", {"gpu_node_groups": {"gpu": {**_GPU, "warm_pool": {}}}}),
     "local-autoscaled": ("local", {"cluster_autoscaler": True}),
     "everything": (
         "prod",

@@ -110,17 +110,24 @@ def test_a_budget_and_its_notifications(running: Sandbox) -> None:
     assert float(found["BudgetLimit"]["Amount"]) == 100
     assert found["CostFilters"] == {"TagKeyValue": ["user:project$berth"]}
     assert running.plugin.diff(made, {**inputs, "name": "another"}).replaces == ["name"]
+    tags = [{"tags": {"key": key, "values": ["berth"], "matchOptions": ["EQUALS"]}} for key in ("a", "b")]
     changed = stack.change(
         made,
         limitAmount="250.5",
+        costFilters=None,
+        filterExpression={"ands": tags},
+        metrics="UnblendedCost",
         notifications=[{**warning, "threshold": 100, "notificationType": "ACTUAL"}],
         tags={"c": "d"},
     )
-    assert float(client.describe_budget(**place)["Budget"]["BudgetLimit"]["Amount"]) == 250.5
+    found = client.describe_budget(**place)["Budget"]
+    assert float(found["BudgetLimit"]["Amount"]) == 250.5
+    assert [item["Tags"]["Key"] for item in found["FilterExpression"]["And"]] == ["a", "b"]
+    assert found["Metrics"] == ["UnblendedCost"]
     actual = client.describe_notifications_for_budget(**place)["Notifications"]
     assert [(item["NotificationType"], item["Threshold"]) for item in actual] == [("ACTUAL", 100.0)]
-    tags = client.list_tags_for_resource(ResourceARN=changed.outputs["arn"])["ResourceTags"]
-    assert {tag["Key"]: tag["Value"] for tag in tags if tag["Key"] in {"a", "c"}} == {"c": "d"}
+    actual_tags = client.list_tags_for_resource(ResourceARN=changed.outputs["arn"])["ResourceTags"]
+    assert {tag["Key"]: tag["Value"] for tag in actual_tags if tag["Key"] in {"a", "c"}} == {"c": "d"}
     client.delete_notification(
         **place, Notification={k: v for k, v in actual[0].items() if k != "NotificationState"}
     )

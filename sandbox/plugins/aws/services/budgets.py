@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 # How the official provider writes a time.
 _TIME: Final = "%Y-%m-%d_%H:%M"
 _SUBSCRIBERS: Final = {"subscriberEmailAddresses": "EMAIL", "subscriberSnsTopicArns": "SNS"}
+_ALIKE: Final = ("name", "budgetType", "timeUnit", "costTypes", "filterExpression")
 _CONTENT: Final = (
     "budgetType",
     "costFilters",
     "costTypes",
+    "filterExpression",
     "limitAmount",
     "limitUnit",
+    "metrics",
     "timePeriodEnd",
     "timePeriodStart",
     "timeUnit",
@@ -35,7 +38,7 @@ class Budget(Type):
     creates = Operation("create_budget")
     reads = Operation("describe_budget", key="AccountId BudgetName", result="Budget")
     deletes = Operation("delete_budget", key="AccountId BudgetName")
-    renames: ClassVar = {"name": "BudgetName"}
+    renames: ClassVar = {"name": "BudgetName", "ands": "And", "ors": "Or"}
     name_property = "name"
     name_limit = 100
     in_place: ClassVar = {**dict.fromkeys(_CONTENT, "set_budget"), "notifications": "set_notifications"}
@@ -55,7 +58,7 @@ class Budget(Type):
         given = context.inputs
         shape = context.cloud.input_shape("budgets", "create_budget").members["Budget"]
         budget: dict[str, Any] = shapes.to_api(
-            {key: given[key] for key in ("name", "budgetType", "timeUnit", "costTypes") if key in given},
+            {key: given[key] for key in _ALIKE if key in given},
             shape,
             self.renames,
         )
@@ -63,6 +66,8 @@ class Budget(Type):
             budget["BudgetLimit"] = {"Amount": str(given["limitAmount"]), "Unit": str(given["limitUnit"])}
         if filters := given.get("costFilters"):
             budget["CostFilters"] = {item["name"]: item["values"] for item in filters}
+        if metric := given.get("metrics"):
+            budget["Metrics"] = [metric]
         period = {
             member: dt.datetime.strptime(given[key], _TIME).replace(tzinfo=dt.UTC)
             for key, member in (("timePeriodStart", "Start"), ("timePeriodEnd", "End"))
@@ -146,6 +151,8 @@ class Budget(Type):
             "costFilters": [{"name": name, "values": values} for name, values in sorted(filters.items())],
             "notifications": [_notification(item) for item in self._described_notifications(context, id_)],
         }
+        if metrics := found.get("Metrics"):
+            result["metrics"] = metrics[0]
         if limit:
             result["limitAmount"] = _amount(limit["Amount"], context.inputs.get("limitAmount"))
             result["limitUnit"] = limit["Unit"]
