@@ -3,9 +3,9 @@
     python benchmarks/critical_path.py --stack prod --output benchmarks/results/critical_path_prod.json
 
 Nothing is deployed: the program runs against a monitor that records, and each resource takes as long as
-others have seen its kind take, or as estimated where nobody has said: the record names which. Not counted
-is the start of a machine that the autoscaler brings after `up` asked for a pod (stack dev). A resource starts when all that it depends on is there, and any number go on
-at once.
+others have seen its kind take, or as estimated where nobody has said; the record names which. A resource
+starts when all that it depends on is there, and any number go on at once. Not counted is the start of a
+machine that the autoscaler brings for a pod (stack dev).
 """
 
 from __future__ import annotations

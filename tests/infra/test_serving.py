@@ -148,7 +148,7 @@ def test_several_gpus_share_the_memory_and_the_reading(eager: bool, distributed:
     spec = _spec(
         "dev",
         targets=["eks"],
-        eks={**eks, "gpu_node_groups": groups, "replicas": 1, "surge": False},
+        eks={**eks, "gpu_node_groups": groups, "replicas": 1, "surge": False, "pod": {"memory_gib": 64}},
         serving={"tensor_parallel_size": 4, "enforce_eager": eager},
     )
     loader = json.loads(spec.streamed_options(concurrency=16, memory_gib=64)[-1])
