@@ -441,13 +441,14 @@ def test_tls_ends_at_the_load_balancer(sandbox: Sandbox, balancer: Balancer, tmp
     }
     create = balancer.elb.create_listener
     pending = acm.request_certificate(DomainName="x.example.com")["CertificateArn"]
-    for changes, code in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"Certificates": []}, "ValidationError"),
         ({"Certificates": [{"CertificateArn": arn[:-1] + "z"}]}, "CertificateNotFound"),
         ({"Certificates": [{"CertificateArn": pending}]}, "UnsupportedCertificate"),
         ({"SslPolicy": "ELBSecurityPolicy-None"}, "SSLPolicyNotFound"),
         ({"Protocol": "HTTP"}, "ValidationError"),
-    ]:
+    ]
+    for changes, code in refused:
         with pytest.raises(ClientError) as caught:
             create(**{**wanted, **changes})
         assert caught.value.response["Error"]["Code"] == code
