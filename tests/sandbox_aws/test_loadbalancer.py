@@ -395,13 +395,13 @@ def test_listeners_come_back_after_a_kill(own_sandbox: Sandbox) -> None:
     assert (described["LoadBalancerArn"], described["DNSName"]) == (balancer.arn, balancer.address)
 
     def answers() -> bool:
-        with contextlib.suppress(httpx.ConnectError):
+        with contextlib.suppress(httpx.TransportError):
             return balancer.get("/v1/x").status_code == 200
         return False
 
     wait_for(answers)
     balancer.elb.delete_load_balancer(LoadBalancerArn=balancer.arn)
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(httpx.TransportError):
         wait_for(lambda: balancer.get("/v1/x").status_code == 0, seconds=5)
     app.shutdown()
 
@@ -496,6 +496,7 @@ def test_connections_are_kept_and_come_from_the_load_balancer(balancer: Balancer
     target = {"Id": str(app.server_address[0]), "Port": app.port}
     balancer.elb.register_targets(TargetGroupArn=group, Targets=[target])
     wait_for(lambda: balancer.states(group) == ["healthy"])
+    wait_for(lambda: balancer.get("/kept").status_code == 200)
     clients = [balancer.get("/kept").json()["client"] for _ in range(3)]
     assert [address for address, _ in clients] == [balancer.address] * 3
     assert len({port for _, port in clients}) == 1  # one connection for three requests
