@@ -23,7 +23,8 @@ def client(service: str, props: dict[str, Any]) -> Any:
     import boto3  # noqa: PLC0415  # slow to import, and only needed where something is built
 
     # Credentials come from the environment, as for every tool of AWS: they are no part of the state.
-    return boto3.client(service, region_name=props["region"], endpoint_url=props.get("endpoint"))
+    # A session of its own: the default one keeps the first credentials that it ever saw.
+    return boto3.Session().client(service, region_name=props["region"], endpoint_url=props.get("endpoint"))
 
 
 def run(codebuild: Any, logs: Any, *, project: str, variable: str, value: str, timeout_minutes: int) -> None:

@@ -215,7 +215,7 @@ class Registry:
         if self._authorization is None or renew:
             import boto3  # noqa: PLC0415  # a second to import, and only a pull needs it
 
-            client = boto3.client("ecr", region_name=self._region, endpoint_url=self.url)
+            client = boto3.Session().client("ecr", region_name=self._region, endpoint_url=self.url)
             try:
                 data = client.get_authorization_token()["authorizationData"][0]
             except Exception as error:  # botocore's errors share no base class with a message of one line

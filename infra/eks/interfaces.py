@@ -83,7 +83,7 @@ def _client(props: dict[str, Any]) -> Any:
     import boto3  # noqa: PLC0415  # slow to import, and only needed where something is deleted
 
     # Credentials come from the environment, as for every tool of AWS: they are no part of the state.
-    return boto3.client("ec2", region_name=props["region"], endpoint_url=props.get("endpoint"))
+    return boto3.Session().client("ec2", region_name=props["region"], endpoint_url=props.get("endpoint"))
 
 
 def _interfaces(ec2: Any, props: dict[str, Any]) -> list[dict[str, Any]]:
