@@ -21,11 +21,12 @@ def run(
     """Call `work` on every node, each when all that it comes after is done.
 
     Args:
-        nodes: what to work on.
+        nodes: what to work on, as it is now: the work may take nodes out of the caller's list.
         after: for a node's index, the indexes of the nodes to be done before it.
         work: returns whether it succeeded; what comes after a failure is left out.
         parallel: how many at once.
     """
+    nodes = tuple(nodes)
     waiting = {index: set(after.get(index, ())) for index in range(len(nodes))}
     with ThreadPoolExecutor(max(parallel, 1)) as pool:
         running: dict[Future[bool], int] = {}
