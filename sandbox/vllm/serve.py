@@ -42,7 +42,7 @@ def main() -> None:
 
     system_utils.get_mp_context = lambda: multiprocessing.get_context("fork")
 
-    import uvloop  # type: ignore[import-not-found]  # noqa: PLC0415
+    import uvloop  # noqa: PLC0415
     from vllm.entrypoints.launchers.api_server.entry import run_server  # type: ignore[import-not-found]  # noqa: PLC0415
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args  # type: ignore[import-not-found]  # noqa: PLC0415
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup  # type: ignore[import-not-found]  # noqa: PLC0415
