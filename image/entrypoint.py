@@ -1,10 +1,14 @@
-"""The image's one process: starts vLLM, answers for its health, passes signals on, and says why it failed.
+"""The image's one process: starts vLLM and its door, passes signals on, and says why vLLM failed.
 
 Everything that differs between the two clouds comes by environment variables, so that both give it the same
 arguments, those of `vllm serve`:
 
-BERTH_DOOR     which door requests come in by: `http` (vLLM's own server). Default `http`.
-BERTH_HOST     address to listen on. Default 0.0.0.0.
+BERTH_DOOR     which door requests come in by: `http` (vLLM's own server) or `queue` (jobs of a RunPod queue,
+               which the package `queue_door` passes on to the same server). Default `http`.
+BERTH_TASK     what the model is for (generate, embed, score, classify, transcribe): the queue door reads
+               inputs by it that could be for several. Default: by their keys alone.
+BERTH_HOST     address to listen on. Default 0.0.0.0; with the queue door, which is then the only one who asks
+               vLLM, 127.0.0.1.
 PORT           vLLM's port. Default 8000.
 PORT_HEALTH    where it differs from PORT, a port that answers any path with 204 while vLLM loads, 200 when it
                serves, 503 when it drains or has failed. vLLM itself accepts no connection until it has
@@ -12,50 +16,39 @@ PORT_HEALTH    where it differs from PORT, a port that answers any path with 204
 VLLM_API_KEY   the key that vLLM asks for. Never an argument: those are in logs and in process lists.
 BERTH_TERMINATION_LOG   where the reason of a failure is written. Default /dev/termination-log, whose contents
                Kubernetes shows in the pod's status.
+BERTH_DOOR_PYTHON   the Python that has the queue door's packages. Default /opt/berth/door/bin/python.
+MODEL_NAME and the other names in arguments.py   arguments of vLLM, where the arguments do not say them.
 
-Exit status: vLLM's own, 128+n if signal n ended it, 64 if the container's settings are wrong.
-Standard library only: it runs with whatever Python the base image has.
+Exit status: vLLM's own, 128+n if signal n ended it; the queue door's if that failed first; 64 if the
+container's settings are wrong. Standard library only: it runs with whatever Python the base image has.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
+import json
 import os
-import re
 import signal
-import subprocess
 import sys
 import threading
-from collections import deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NoReturn
 
+import health
+from arguments import RESERVED, ArgumentError, complete, concurrency, drain_seconds
+from processes import HUB_TOKENS, SECRETS, Child
+from reasons import find_reason
+
+# What a stack may not set itself, for those who check stacks.
+__all__ = ["RESERVED", "SECRETS"]
+
 EXIT_USAGE = 64
-# Arguments that this program sets itself, or that would show a secret, and what to use instead.
-RESERVED = {
-    "--host": "BERTH_HOST",
-    "--port": "PORT",
-    "--api-key": "VLLM_API_KEY",
-    "--hf-token": "HF_TOKEN",
-}
-SECRETS = ("VLLM_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-# Enough for the traceback of the engine and that of the server, which repeats it.
-LINES_KEPT = 400
-PROBE_SECONDS = 5.0
-# vLLM's engine may still hold the log's pipe for a moment after the server has ended.
-LAST_LINES_SECONDS = 2.0
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  # a container's port is meant to be reached
+DOOR_PYTHON = "/opt/berth/door/bin/python"
+# How long the queue door may take to answer its jobs when vLLM is gone.
+LAST_ANSWERS_SECONDS = 15.0
 # Kubernetes keeps no more of a termination message (4096 bytes).
 REASON_LIMIT = 1000
-
-_PREFIX = re.compile(r"^(?:\([^)]*pid=\d+\) ?)?(?:(?:ERROR|CRITICAL) \S+ \S+ \[[^]]*\] ?)?")
-_EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?(?P<name>[A-Z]\w*(?:Error|Exception|Exit)): (?P<text>.*)")
-_USAGE = re.compile(r"^vllm(?: serve)?: error: (?P<text>.+)")
-_VALIDATION = re.compile(r"validation errors? for ")
-# What vLLM's server says when its engine has failed: the reason is in an earlier line.
-_CONSEQUENCE = re.compile(
-    r"Engine core initialization failed|EngineDeadError|WorkerProc initialization failed"
-)
 
 
 def say(text: str) -> None:
@@ -85,153 +78,127 @@ def write_termination_log(text: str) -> None:
         file.write(text[:REASON_LIMIT] + "\n")
 
 
-def find_reason(lines: list[str]) -> str | None:
-    """Return the line of vLLM's log that says why it ended, or None.
-
-    The last exception is taken, as it is the one that nothing caught, but for those that only say that
-    another process of vLLM has failed: then it is that one's last.
-    """
-    cleaned = [_PREFIX.sub("", line).rstrip() for line in lines]
-    for index in range(len(cleaned) - 1, -1, -1):
-        if usage := _USAGE.match(cleaned[index]):
-            return usage["text"]
-        match = _EXCEPTION.match(cleaned[index])
-        if match is None or _CONSEQUENCE.search(cleaned[index]):
-            continue
-        if _VALIDATION.search(match["text"]):
-            # pydantic says what is wrong in the lines below, each followed by the whole input in brackets.
-            details = [line.strip() for line in cleaned[index + 1 : index + 4]]
-            detail = next((line for line in details if "[type=" in line), "")
-            return detail.partition(" [type=")[0].removeprefix("Value error, ") or match["text"]
-        return f"{match['name']}: {match['text']}"
-    return None
+def start_vllm(arguments: list[str], host: str, port: int) -> Child:
+    """Start the server. What RunPod tells its workers is not for it: it would be in dumps and in plugins."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")}
+    try:
+        return Child(["vllm", "serve", *arguments, "--host", host, "--port", str(port)], environment)
+    except OSError as error:
+        refuse(f"vllm cannot be started: {error.strerror}")
 
 
-class Server:
-    """The vLLM process: its log, its end, and whether it answers."""
+def start_door(engine_url: str, jobs_at_once: int) -> Child:
+    """Start the queue door: now, so that its packages are loaded when vLLM is."""
+    python = os.environ.get("BERTH_DOOR_PYTHON") or DOOR_PYTHON
+    environment = {name: value for name, value in os.environ.items() if name not in HUB_TOKENS} | {
+        "BERTH_ENGINE_URL": engine_url,
+        "BERTH_JOBS_AT_ONCE": str(jobs_at_once),
+        "PYTHONPATH": str(Path(__file__).resolve().parent),
+    }
+    return Child([python, "-m", "queue_door"], environment)
 
-    def __init__(self, arguments: list[str], host: str, port: int) -> None:
-        self.stopping = False
-        self.ended = False
-        self._ready = False
-        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
-        # A server that listens on every address is asked on the local one.
-        self._probe_host = "127.0.0.1" if host in ("0.0.0.0", "") else host  # noqa: S104
-        self._port = port
-        # A value too short to be a secret would blank out ordinary words.
-        self._secrets = [os.environb[name.encode()] for name in SECRETS if len(os.environ.get(name, "")) >= 6]
-        self._process = subprocess.Popen(
-            ["vllm", "serve", *arguments, "--host", host, "--port", str(port)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        self._log = threading.Thread(target=self._copy_log, daemon=True)
-        self._log.start()
 
-    def signal(self, number: int, _frame: object = None) -> None:
-        """Pass a signal on; from now on vLLM drains."""
-        self.stopping = True
-        if not self.ended:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, number)
+class Container:
+    """vLLM and its door, from the start of the one to the end of both."""
+
+    def __init__(self, vllm: Child, drain: float) -> None:
+        """Take over vLLM.
+
+        Args:
+            vllm: the server.
+            drain: how long the door may take to finish its jobs, in seconds.
+        """
+        self.vllm = vllm
+        self.door: Child | None = None
+        self._drain_seconds = drain
+        self._stopping = False
+
+    def is_leaving(self) -> bool:
+        """Tell whether vLLM drains or has ended."""
+        return self._stopping or self.vllm.code is not None
+
+    def stop(self, number: int, _frame: object = None) -> None:
+        """Pass a signal on to vLLM, which drains; if there is a door, when that has finished its jobs."""
+        self._stopping = True
+        if self.door is None or self.door.code is not None:
+            self.vllm.signal(number)
+        else:
+            self._end_door(signal.SIGTERM, self._drain_seconds)
 
     def wait(self) -> int:
-        """Reap what ends, as the first process of a container must, until vLLM has; return its status."""
-        while True:
-            pid, status = os.waitpid(-1, 0)
-            if pid == self._process.pid:
-                self.ended = True
-                code = os.waitstatus_to_exitcode(status)
-                self._process.returncode = code
-                self._log.join(LAST_LINES_SECONDS)
-                return code if code >= 0 else 128 - code
+        """Reap what ends, as the first process of a container must, until both have; return the status."""
+        status = None
+        while self.vllm.code is None or (self.door and self.door.code is None):
+            pid, wait_status = os.waitpid(-1, 0)
+            if pid == self.vllm.pid:
+                self.vllm.reaped(wait_status)
+                self._vllm_ended()
+                status = self.vllm.code if status is None else status
+            elif self.door and pid == self.door.pid:
+                self.door.reaped(wait_status)
+                if self.vllm.code is None and not self._stopping:
+                    say(f"the queue door ended with status {self.door.code}")
+                    self._stopping = True
+                    status = self.door.code or 1
+                self.vllm.signal(signal.SIGTERM)
+        assert status is not None  # noqa: S101  # vLLM has ended
+        return status
 
-    def reason(self) -> str | None:
-        """Return what vLLM's log says about its end."""
-        return find_reason(list(self._lines))
+    def _vllm_ended(self) -> None:
+        code = self.vllm.code
+        reason = find_reason(self.vllm.lines) or "its log gives no reason"
+        if code and not self._stopping:
+            write_termination_log(reason)
+            say(f"vLLM ended with status {code}: {reason}"[:REASON_LIMIT])
+        if self.door and self.door.code is None:
+            self.door.tell(json.dumps(f"vLLM ended with status {code}: {reason}"[:REASON_LIMIT]))
+            self._end_door(None, LAST_ANSWERS_SECONDS)
 
-    def health(self) -> int:
-        """Return 204 while vLLM loads, 200 while it serves, 503 when it drains, has ended or is stuck."""
-        if self.stopping or self.ended:
-            return 503
-        answers = self._answers()
-        self._ready = self._ready or answers
-        if not self._ready:
-            return 204
-        return 200 if answers else 503
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(self._probe_host, self._port, timeout=PROBE_SECONDS)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    def _copy_log(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101  # it was asked for
-        for line in self._process.stdout:
-            for secret in self._secrets:
-                line = line.replace(secret, b"***")  # noqa: PLW2901
-            sys.stdout.buffer.write(line)
-            sys.stdout.buffer.flush()
-            self._lines.append(line.decode(errors="replace").rstrip("\n"))
+    def _end_door(self, number: int | None, seconds: float) -> None:
+        """Ask the door to end, and kill it if it has not after some seconds."""
+        assert self.door is not None  # noqa: S101  # callers know
+        if number is not None:
+            self.door.signal(number)
+        timer = threading.Timer(seconds, self.door.signal, (signal.SIGKILL,))
+        timer.daemon = True
+        timer.start()
 
 
-def serve_health(server: Server, host: str, port: int) -> None:
-    """Answer for vLLM's health on a port of its own, in the background."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(server.health())
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def log_message(self, *_args: object) -> None:
-            """Say nothing: the platform asks every few seconds."""
-
-    ThreadingHTTPServer.daemon_threads = True
-    listener = ThreadingHTTPServer((host, port), Handler)
-    threading.Thread(target=listener.serve_forever, daemon=True).start()
-
-
-def main(arguments: list[str]) -> int:
-    """Run the container until vLLM ends, and return the exit status."""
-    door = os.environ.get("BERTH_DOOR") or "http"
-    if door != "http":
-        refuse(f"BERTH_DOOR is {door!r}: this image has only the door 'http'")
-    for argument in arguments:
-        name = argument.partition("=")[0].replace("_", "-")
-        if name in RESERVED:
-            refuse(f"the argument {name} is not taken: set the environment variable {RESERVED[name]}")
-    host = os.environ.get("BERTH_HOST") or "0.0.0.0"  # noqa: S104  # a container's port is meant to be reached
+def main(given: list[str]) -> int:
+    """Run the container until vLLM and its door have ended, and return the exit status."""
+    name = os.environ.get("BERTH_DOOR") or "http"
+    if name not in ("http", "queue"):
+        refuse(f"BERTH_DOOR is {name!r}: it must be 'http' or 'queue'")
+    try:
+        arguments = complete(given, os.environ)
+        drain = drain_seconds(arguments)
+        jobs_at_once = concurrency(arguments, os.environ) if name == "queue" else 0
+    except ArgumentError as error:
+        refuse(str(error))
+    host = os.environ.get("BERTH_HOST") or EVERY_ADDRESS
+    # A server that listens on every address is asked on the local one.
+    local = "127.0.0.1" if host == EVERY_ADDRESS else host
+    if name == "queue":
+        host = local
     port = port_from("PORT", "8000")
     health_port = port_from("PORT_HEALTH", str(port))
 
-    try:
-        server = Server(arguments, host, port)
-    except OSError as error:
-        refuse(f"vllm cannot be started: {error.strerror}")
+    container = Container(start_vllm(arguments, host, port), drain)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, server.signal)
+        signal.signal(number, container.stop)
     if health_port != port:
         try:
-            serve_health(server, host, health_port)
+            health.serve(health.Health(local, port, container.is_leaving), host, health_port)
         except OSError as error:
-            server.signal(signal.SIGKILL)
+            container.vllm.signal(signal.SIGKILL)
             refuse(f"PORT_HEALTH: cannot listen on {host}:{health_port}: {error.strerror}")
-
-    status = server.wait()
-    if status and not server.stopping:
-        reason = server.reason() or "its log gives no reason"
-        write_termination_log(reason)
-        say(f"vLLM ended with status {status}: {reason}"[:REASON_LIMIT])
-    return status
+    if name == "queue":
+        try:
+            container.door = start_door(f"http://{local}:{port}", jobs_at_once)
+        except OSError as error:
+            container.vllm.signal(signal.SIGKILL)
+            refuse(f"the queue door cannot be started: {error.filename}: {error.strerror}")
+    return container.wait()
 
 
 if __name__ == "__main__":

@@ -92,10 +92,12 @@ def main() -> None:
             "runpod",
             settings=wanted.require_runpod(),
             serving=spec,
+            task=wanted.model.task,
             image=image,
             api_url=where.runpod_url,
             repository_arn=registry.repository.arn if registry else None,
             repository_access=[registry.pull_policy] if registry and registry.pull_policy else [],
+            registry_password=secrets.get_secret("registryPassword"),
             secret_environment={} if hub_token is None else {"HF_TOKEN": hub_token},
             opts=pulumi.ResourceOptions(depends_on=list(where.clouds)),
         )
@@ -103,6 +105,9 @@ def main() -> None:
             "url": pulumi.Output.concat(endpoint.base_url, "/v1"),
             "health": endpoint.health_url,
             "id": endpoint.endpoint_id,
+            "type": wanted.require_runpod().endpoint_type,
+            "console": endpoint.console_url,
+            **({} if endpoint.jobs_url is None else {"jobs": endpoint.jobs_url}),
         }
     pulumi.export("targets", list(wanted.targets))
     pulumi.export("model", wanted.served_name)

@@ -60,6 +60,8 @@ class SandboxProvider(ResourceProvider):
         """Stop the clouds and all they started, and remove what they wrote."""
         from sandbox import clouds  # noqa: PLC0415
 
+        # The last of all resources to go: what is there now, a real account would be billed for.
+        print(f"left on the clouds: {clouds.left(_PROJECT)}")
         clouds.stop(_PROJECT)
 
     def _start(self, props: dict[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,8 @@ def reason_in(body: bytes) -> str:
 def _whole(lines: Iterator[str], begun: float) -> Answer:
     document = json.loads("\n".join(lines))
     latency = time.monotonic() - begun
+    if "error" in document:  # a job that failed, behind a status that says otherwise
+        raise ChatError(reason_in(json.dumps(document).encode()))
     message = document["choices"][0]["message"]
     return _answer(_text(message), document["usage"], latency, None)
 

@@ -10,12 +10,16 @@ from typer.core import TyperGroup
 from ops import console
 from ops.commands.destroy import destroy
 from ops.commands.env import env
+from ops.commands.hub import hub
+from ops.commands.jobs import jobs
+from ops.commands.logs import logs
 from ops.commands.output import output
 from ops.commands.preview import preview
 from ops.commands.refresh import refresh
 from ops.commands.smoke import smoke
 from ops.commands.test import test
 from ops.commands.up import up
+from ops.commands.workers import workers
 from ops.errors import OpsError
 
 
@@ -42,6 +46,7 @@ app = typer.Typer(
     help="Deploys one open-weights model to AWS EKS and RunPod from one definition.\n\n"
     "Exit status: 0 yes or done, 1 no or failed, 2 wrong command line, 130 interrupted.",
 )
-for _command in (up, preview, smoke, output, refresh, destroy, env):
+for _command in (up, preview, smoke, output, workers, logs, refresh, destroy, env, hub):
     app.command()(_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
+app.add_typer(jobs, name="jobs")

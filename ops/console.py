@@ -10,7 +10,8 @@ from rich.console import Console
 
 from ops.errors import UsageError
 
-out = Console(highlight=False, soft_wrap=True)
+# A file or a pipe has no width: there the rows of a table stay whole.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 250)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

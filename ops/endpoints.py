@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ops.errors import OpsError
+from ops.errors import OpsError, UsageError
 from ops.stacks import LOCAL, PROJECT_FOLDER
 
 if TYPE_CHECKING:
@@ -23,10 +23,13 @@ class Endpoint:
     Args:
         platform: `eks` or `runpod`.
         url: up to and with `/v1`.
-        health: answers 200 when requests will be answered.
+        health: answers 200 when requests will be answered; of a queue, counts its jobs and workers.
         key: what opens it; never shown.
         key_in_shell: the shell expression that gives the key, for commands that can be pasted.
         id: the endpoint's id on RunPod.
+        type: on RunPod, `LOAD_BALANCER` or `QUEUE`.
+        jobs: the base URL of a queue's job API.
+        console: its page in RunPod's console.
     """
 
     platform: str
@@ -35,6 +38,9 @@ class Endpoint:
     key: str = field(repr=False)
     key_in_shell: str
     id: str | None = None
+    type: str | None = None
+    jobs: str | None = None
+    console: str | None = None
 
     def curl(self, model: str) -> str:
         """Return a command that asks for one chat completion.
@@ -52,37 +58,62 @@ class Endpoint:
         )
 
 
-def endpoints_of(stack: Stack, outputs: dict[str, Any]) -> list[Endpoint]:
+def endpoints_of(stack: Stack, outputs: dict[str, Any], platform: str | None = None) -> list[Endpoint]:
     """Return the endpoints in the outputs of a stack.
 
     Args:
         stack: the stack.
         outputs: its outputs, with secrets.
+        platform: the only one to return; None returns all.
 
     Raises:
         OpsError: there are none, so the stack is not up, or the key for RunPod is not in the environment.
+        UsageError: the stack is not on this platform.
     """
     described = outputs.get("endpoints")
     if not described:
         raise OpsError(
             f"the stack {stack.name} has no endpoints: bring it up first: {berth()} up --stack {stack.name}"
         )
-    found = []
-    for platform, where in described.items():
-        if platform == "runpod":
-            key = stack.environment().get("RUNPOD_API_KEY", "")
-            in_shell = (
-                f"$({berth()} env --stack {LOCAL} RUNPOD_API_KEY)"
-                if stack.name == LOCAL
-                else "$RUNPOD_API_KEY"
-            )
-            if not key:
-                raise OpsError("RUNPOD_API_KEY is not set: RunPod's endpoint cannot be asked without it")
-        else:
-            key = outputs["api_key"]
-            in_shell = f"$({berth()} output --stack {stack.name} api_key --show-secrets)"
-        found.append(Endpoint(platform, where["url"], where["health"], key, in_shell, where.get("id")))
-    return found
+    if platform is not None and platform not in described:
+        raise UsageError(f"the stack {stack.name} is not on {platform}: it is on {', '.join(described)}")
+    return [
+        _runpod(stack, where) if name == "runpod" else _other(name, stack, where, outputs["api_key"])
+        for name, where in described.items()
+        if platform in (None, name)
+    ]
+
+
+def runpod_endpoint(stack: Stack) -> Endpoint:
+    """Return the stack's endpoint on RunPod.
+
+    Raises:
+        OpsError: the stack is not up, or the key is not in the environment.
+        UsageError: it is not on RunPod.
+    """
+    return endpoints_of(stack, stack.outputs(show_secrets=True), "runpod")[0]
+
+
+def _runpod(stack: Stack, where: dict[str, Any]) -> Endpoint:
+    key = stack.environment().get("RUNPOD_API_KEY", "").strip()
+    if not key:
+        raise OpsError("RUNPOD_API_KEY is not set: RunPod's endpoint cannot be asked without it")
+    return Endpoint(
+        "runpod",
+        where["url"],
+        where["health"],
+        key,
+        f"$({berth()} env --stack {LOCAL} RUNPOD_API_KEY)" if stack.name == LOCAL else "$RUNPOD_API_KEY",
+        where.get("id"),
+        where.get("type"),
+        where.get("jobs"),
+        where.get("console"),
+    )
+
+
+def _other(platform: str, stack: Stack, where: dict[str, Any], key: str) -> Endpoint:
+    in_shell = f"$({berth()} output --stack {stack.name} api_key --show-secrets)"
+    return Endpoint(platform, where["url"], where["health"], key, in_shell)
 
 
 def berth() -> str:

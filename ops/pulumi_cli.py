@@ -13,6 +13,7 @@ from pulumi import _version as sdk
 from pulumi.automation import PulumiCommand
 from semver import VersionInfo
 
+from infra.runpod.connection import URL_VARIABLE
 from ops import console
 from ops.children import run_in_foreground
 from ops.errors import OpsError, SilentFailureError
@@ -139,8 +140,8 @@ class PulumiStack:
         return {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}"}
 
     def runpod_api(self) -> str:
-        """Return RunPod's public API."""
-        return RUNPOD_API
+        """Return RunPod's public API, or the one that the environment names."""
+        return os.environ.get(URL_VARIABLE) or RUNPOD_API
 
     def _change(self, verb: str, *, yes: bool, as_json: bool) -> None:
         if not yes:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
-import httpx
-import yaml
-
+from ops.errors import OpsError
+from ops.runpod import Runpod
 from ops.smoke import Look
+from ops.worker_logs import WorkerLogs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 _LIMIT_SECONDS = 10.0
 _LOG_LINES = 200
-_LOG_SECONDS = 3.0
 # A worker that is unhealthy so often in a row has crashed after a restart, or does not come up at all.
 _UNHEALTHY_LOOKS = 3
 _ERROR = re.compile(r"\b\w*(?:Error|Exception|error): ")
@@ -56,12 +53,9 @@ class Looker:
         return self._runpod(endpoint) if endpoint.platform == "runpod" else self._kubernetes()
 
     def _runpod(self, endpoint: Endpoint) -> Look:
-        base = f"{self._runpod_api}/serverless/{endpoint.id}/workers"
-        headers = {"Authorization": f"Bearer {endpoint.key}"}
+        runpod = Runpod(self._runpod_api, endpoint)
         try:
-            reply = httpx.get(base, headers=headers, timeout=_LIMIT_SECONDS)
-            reply.raise_for_status()
-            listed = reply.json()
+            listed = runpod.workers()
             unhealthy = [worker["id"] for worker in listed["workers"] if worker["status"] == "UNHEALTHY"]
             counts = ", ".join(
                 f"{count} {status}"
@@ -73,32 +67,26 @@ class Looker:
             self._unhealthy[endpoint.url] = seen
             if seen < _UNHEALTHY_LOOKS:
                 return Look(state)
-            log = _worker_log(f"{base}/{unhealthy[0]}/logs", headers)
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            return Look(f"RunPod does not tell about its workers ({error!r})")
-        why = f"its log says:\n{reason_in_log(log)}" if log else "it has no log"
+            log = WorkerLogs(runpod, source="container", tail=_LOG_LINES).log(unhealthy[0])
+            lines = [line.text for line in log.lines(follow=False)]
+        except OpsError as error:
+            return Look(f"RunPod does not tell about its workers ({error})")
+        why = f"its log says:\n{reason_in_log(lines)}" if lines else "it has no log"
         return Look(state, f"the worker {unhealthy[0]} does not come up; {why}")
 
     def _kubernetes(self) -> Look:
         if self._kubeconfig is None:
             return Look("")
         # Half a second of imports that only a failing endpoint needs.
-        from kubernetes import client, config  # noqa: PLC0415
-        from kubernetes.client.exceptions import OpenApiException  # noqa: PLC0415
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415
+        from ops.cluster import ERRORS, core_api  # noqa: PLC0415
 
         try:
-            configuration = client.Configuration()
-            configuration.retries = 0  # whoever waits looks again
-            config.load_kube_config_from_dict(
-                _with_environment(self._kubeconfig, self._environment), client_configuration=configuration
-            )
-            api = client.CoreV1Api(client.ApiClient(configuration))
+            api = core_api(self._kubeconfig, self._environment)
             pods = api.list_pod_for_all_namespaces(_request_timeout=_LIMIT_SECONDS).items
             for pod in pods:
                 if pod.metadata.namespace not in _SYSTEM_NAMESPACES and not _ready(pod):
                     return self._pod(api, pod)
-        except (OpenApiException, HTTPError, config.ConfigException) as error:
+        except ERRORS as error:
             return Look(f"the cluster does not tell about its pods ({type(error).__name__})")
         return Look("every pod is ready")
 
@@ -122,41 +110,3 @@ class Looker:
 
 def _ready(pod: Any) -> bool:
     return any(item.type == "Ready" and item.status == "True" for item in pod.status.conditions or [])
-
-
-def _with_environment(kubeconfig: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the kubeconfig with the variables that its own command for a token needs."""
-    loaded: dict[str, Any] = yaml.safe_load(kubeconfig)
-    wanted = {name: value for name, value in environment.items() if name.startswith("AWS_") or name == "PATH"}
-    for user in loaded.get("users", []):
-        command = user.get("user", {}).get("exec")
-        if command is not None:
-            given = {item["name"] for item in command.get("env") or []}
-            command["env"] = [
-                *(command.get("env") or []),
-                *({"name": name, "value": value} for name, value in wanted.items() if name not in given),
-            ]
-    return loaded
-
-
-def _worker_log(url: str, headers: dict[str, str]) -> list[str]:
-    """Return the end of a worker's log; the stream of events does not end by itself."""
-    lines: list[str] = []
-    deadline = time.monotonic() + _LOG_SECONDS
-    try:
-        with httpx.stream(
-            "GET",
-            url,
-            params={"source": "container", "tail": _LOG_LINES},
-            headers=headers,
-            timeout=_LOG_SECONDS,
-        ) as reply:
-            reply.raise_for_status()
-            for line in reply.iter_lines():
-                if line.startswith("data:"):
-                    lines.append(json.loads(line.removeprefix("data:"))["line"].rstrip())
-                if len(lines) >= _LOG_LINES or time.monotonic() > deadline:
-                    break
-    except httpx.ReadTimeout:
-        pass  # all that was there has come
-    return lines

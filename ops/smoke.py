@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ops import chat
+from ops.readiness import readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,10 +21,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
-# RunPod's load balancer holds a poll until a worker is there; it is cut, to look at the workers.
-_POLL_LIMIT_SECONDS = 20.0
 _ANSWER_LIMIT_SECONDS = 120.0
-_FORBIDDEN = (401, 403)
 # Not a secret: what a stranger might try.
 _WRONG_KEY = "not-the-key"
 
@@ -136,43 +135,25 @@ def _wait(
     begun = time.monotonic()
     looked_at = 0.0
     seen = Look("")
-    while True:
-        state, ready = _poll(endpoint, begun + limit_seconds)
-        report.waited_seconds = time.monotonic() - begun
-        if ready:
-            say(endpoint.platform, f"ready after {report.waited_seconds:.0f} s")
-            return None
-        if ready is None:
-            return state
-        if time.monotonic() - looked_at >= _LOOK_SECONDS:
-            seen = look(endpoint)
-            looked_at = time.monotonic()
-        if seen.failure:
-            return seen.failure
-        waiting_for = f"{state}; {seen.state}" if seen.state else state
-        if report.waited_seconds >= limit_seconds:
-            return f"not ready in {limit_seconds:.0f} s: {waiting_for}"
-        say(endpoint.platform, f"waiting until it is ready: {waiting_for}")
-        time.sleep(_POLL_SECONDS)
-
-
-def _poll(endpoint: Endpoint, deadline: float) -> tuple[str, bool | None]:
-    """Return what the health URL says and whether that is ready; None is never."""
-    limit = min(_POLL_LIMIT_SECONDS, max(deadline - time.monotonic(), 0.1))
-    try:
-        reply = httpx.get(endpoint.health, headers={"Authorization": f"Bearer {endpoint.key}"}, timeout=limit)
-    except httpx.TimeoutException:
-        return "no worker has answered yet", False
-    except httpx.HTTPError as error:
-        return f"{endpoint.health} cannot be reached ({error or type(error).__name__})", False
-    status = reply.status_code
-    if status == httpx.codes.OK:
-        return "", True
-    if status == httpx.codes.NO_CONTENT:
-        return "a worker is there and loads the model", False
-    if status in _FORBIDDEN:
-        return f"{endpoint.health} refuses the key (HTTP {status})", None
-    return f"{endpoint.health} answers HTTP {status}: {chat.reason_in(reply.content)}", False
+    with closing(readiness(endpoint, begun + limit_seconds)) as asked:
+        while True:
+            state, ready = asked.poll()
+            report.waited_seconds = time.monotonic() - begun
+            if ready:
+                say(endpoint.platform, f"ready after {report.waited_seconds:.0f} s")
+                return None
+            if ready is None:
+                return state
+            if time.monotonic() - looked_at >= _LOOK_SECONDS:
+                seen = look(endpoint)
+                looked_at = time.monotonic()
+            if seen.failure:
+                return seen.failure
+            waiting_for = f"{state}; {seen.state}" if seen.state else state
+            if report.waited_seconds >= limit_seconds:
+                return f"not ready in {limit_seconds:.0f} s: {waiting_for}"
+            say(endpoint.platform, f"waiting until it is ready: {waiting_for}")
+            time.sleep(_POLL_SECONDS)
 
 
 def _ask(report: Report, model: str, say: Callable[[str, str], None]) -> None:

@@ -225,6 +225,32 @@ def ensure_running(project: Path) -> list[str]:
     return lost
 
 
+def left(project: Path) -> str:
+    """Say what the clouds that run still hold, see `sandbox.leftovers`."""
+    # boto3 takes a quarter of a second, which no other command is to wait for.
+    from sandbox import leftovers  # noqa: PLC0415
+
+    running = {cloud.name for cloud in _recorded(project) if cloud.alive()}
+    if not running:
+        return "not known, as they do not run"
+    keys = credentials(project)
+    endpoints = Endpoints.of(json.loads(_record_path(project).read_text())["block"])
+    found = []
+    try:
+        if "aws" in running:
+            found += leftovers.on_aws(
+                endpoint=endpoints.aws,
+                region=REGION,
+                access_key_id=keys["aws_access_key_id"],
+                secret_access_key=keys["aws_secret_access_key"],
+            )
+        if "runpod" in running:
+            found += leftovers.on_runpod(url=endpoints.runpod, key=keys["runpod_api_key"])
+    except leftovers.NO_ANSWER as error:
+        return f"not known: {error}"
+    return ", ".join(found) or "nothing"
+
+
 def stop(project: Path) -> None:
     """Stop every cloud, with all it started, and remove what they wrote."""
     with FileLock(folder(project) / "clouds.lock"):

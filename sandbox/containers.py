@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,5 +203,6 @@ def _environment(image: Image, env: Mapping[str, str], directory: Path, address:
         "HOME": str(directory / "home"),
         "BERTH_HOST": address,
         "BERTH_TERMINATION_LOG": str(directory / "termination-log"),
+        "BERTH_DOOR_PYTHON": sys.executable,  # this project's own environment has the queue door's packages
     }
     return {**image.env, **env, **own}

@@ -100,6 +100,20 @@ def comparable(properties: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def fixed_differences(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return what differs that an endpoint has for life: its type, its kind and family of machines.
+
+    Args:
+        current: what the endpoint has, in any form that `shape` takes.
+        wanted: what it shall have.
+    """
+    found = ["type"] if current.get("type") != wanted.get("type") else []
+    if bool(current.get("gpu")) != bool(wanted.get("gpu")):
+        return [*found, "gpu", "cpu"]
+    families = [{item.get("id") for item in properties.get("cpu") or ()} for properties in (current, wanted)]
+    return found if families[0] == families[1] else [*found, "cpu"]
+
+
 def _whole_numbers(value: Any) -> Any:
     """Turn 3.0 into 3: Pulumi's numbers are all floats, the API's integers are not."""
     if isinstance(value, dict):
@@ -171,13 +185,13 @@ def problems(properties: Mapping[str, Any]) -> Problems:
             found.append((key, "is missing"))
     require("type", "QUEUE or LOAD_BALANCER", ("QUEUE", "LOAD_BALANCER").__contains__)
     require("flashboot", " or ".join(_FLASHBOOT), _FLASHBOOT.__contains__)
-    require("disk", "a whole number of GB, 1 or more", lambda value: _is_whole(value, 1))
-    require("timeout", "milliseconds, 5000 to 604800000", lambda value: _is_whole(value, *_TIMEOUT_MS))
+    require("disk", "a whole number of GB, 1 or more", lambda value: is_whole(value, 1))
+    require("timeout", "milliseconds, 5000 to 604800000", lambda value: is_whole(value, *_TIMEOUT_MS))
     require("ports", 'a list like ["8000/http"]', lambda value: all(_PORT.match(str(port)) for port in value))
-    require("min", "a whole number, 0 or more", lambda value: _is_whole(value, 0), "workers")
-    require("max", "a whole number, 0 or more", lambda value: _is_whole(value, 0), "workers")
-    require("idleTimeout", "seconds, 1 to 3600", lambda value: _is_whole(value, 1, 3600), "workers")
-    require("count", "a whole number, 1 or more", lambda value: _is_whole(value, 1), "gpu")
+    require("min", "a whole number, 0 or more", lambda value: is_whole(value, 0), "workers")
+    require("max", "a whole number, 0 or more", lambda value: is_whole(value, 0), "workers")
+    require("idleTimeout", "seconds, 1 to 3600", lambda value: is_whole(value, 1, 3600), "workers")
+    require("count", "a whole number, 1 or more", lambda value: is_whole(value, 1), "gpu")
     require("minCudaVersion", 'like "12.8"', lambda value: bool(_CUDA.match(str(value))), "gpu")
     found += _environment_problems(known("env"))
     found += _machine_problems(properties)
@@ -186,7 +200,8 @@ def problems(properties: Mapping[str, Any]) -> Problems:
     return found
 
 
-def _is_whole(value: Any, least: int, most: int | None = None) -> bool:
+def is_whole(value: Any, least: int, most: int | None = None) -> bool:
+    """Say whether a value is a whole number, as an int or as a float, within bounds."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer()
     return number and value >= least and (most is None or value <= most)
 
@@ -232,7 +247,7 @@ def _scaling_problems(kind: Any, workers: Mapping[str, Any], scaling: Mapping[st
         found.append(("scaling.type", f"= {rule!r} must be REQUEST_COUNT: type LOAD_BALANCER scales by it"))
     if without_idle and workers.get("idleTimeout") is not None:
         found.append(("workers.idleTimeout", "does not go with type QUEUE and scaling by REQUEST_COUNT"))
-    if rule == "REQUEST_COUNT" and not _is_whole(scaling.get("requestCount"), 1):
+    if rule == "REQUEST_COUNT" and not is_whole(scaling.get("requestCount"), 1):
         found.append(("scaling.requestCount", "must be a whole number, 1 or more"))
     if rule == "QUEUE_DELAY" and not (scaling.get("queueDelay") or 0) >= 0.5:
         found.append(("scaling.queueDelay", "must be seconds, 0.5 or more"))

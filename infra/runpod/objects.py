@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 import tenacity
 
 from infra.runpod import body
-from infra.runpod.api import NoAnswerError, NotFoundError, RunpodClient, ServerError
+from infra.runpod.api import (
+    BadRequestError,
+    ConflictError,
+    NoAnswerError,
+    NotFoundError,
+    RunpodClient,
+    RunpodError,
+    ServerError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 ECR_ARN = re.compile(
     r"^arn:aws[a-z-]*:ecr:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):repository/(?P<name>[^:@]+)$"
@@ -20,6 +28,8 @@ ECR_ARN = re.compile(
 
 _CREATE_ATTEMPTS = 4
 _BACK_OFF = tenacity.wait_exponential_jitter(multiplier=1.0, max=8.0, jitter=0.5)
+_GONE_SECONDS = 180.0
+_GONE_WAIT = tenacity.wait_exponential(multiplier=0.5, max=10.0)  # an account has 60 requests a minute
 
 
 def create_once(
@@ -37,18 +47,64 @@ def create_once(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
+def endpoints(client: RunpodClient, *, action: str) -> Iterator[dict[str, Any]]:
+    """Yield every endpoint of the account, with its container settings.
+
+    The API's document does not promise those in lists.
+    """
+    for item in client.list_all("/serverless", "endpoints", action=action):
+        whole = item
+        if "env" not in item:
+            try:
+                whole = client.get(f"/serverless/{item['id']}", action=action)
+            except NotFoundError:
+                continue  # another stack's, which has gone since
+        yield whole
+
+
 def find_endpoint(client: RunpodClient, name: str, marker: str) -> dict[str, Any] | None:
     """Return the endpoint that carries our marker, whatever its name."""
-    action = f"look for endpoint {name}"
-    for item in client.get("/serverless", action=action)["endpoints"]:
-        # The API's document does not promise `env` in lists.
-        if "env" not in item and item["name"] == name:
-            found = client.get(f"/serverless/{item['id']}", action=action)
-        else:
-            found = item
-        if (found.get("env") or {}).get(body.MARKER_VARIABLE) == marker:
-            return dict(found)
-    return None
+    found = (
+        item for item in endpoints(client, action=f"look for endpoint {name}") if _marker(item) == marker
+    )
+    return next(found, None)
+
+
+def credential_name(marker: str, unique: str) -> str:
+    """Return the name of a registry credential, which has nothing else to carry our marker."""
+    return f"{marker}/{unique}"
+
+
+def marked_credentials(client: RunpodClient, marker: str) -> list[dict[str, Any]]:
+    """Return the registry credentials that carry our marker."""
+    listed = client.list_all("/registries", "registries", action="list registry credentials")
+    return [item for item in listed if item["name"].startswith(credential_name(marker, ""))]
+
+
+def volume_name(name: str, marker: str) -> str:
+    """Return the whole name of a network volume, which has nothing else to carry our marker."""
+    return f"{name} {marker}"
+
+
+def marked_volumes(client: RunpodClient, marker: str) -> list[dict[str, Any]]:
+    """Return the network volumes that carry our marker."""
+    listed = client.list_all("/network-volumes", "networkVolumes", action="list network volumes")
+    return [item for item in listed if item["name"].endswith(volume_name("", marker))]
+
+
+def remove_marked(client: RunpodClient, marker: str) -> None:
+    """Delete all that carries a marker, endpoints before what they use."""
+    for endpoint in list(endpoints(client, action="look for what is left")):
+        if _marker(endpoint) == marker:
+            remove(client, f"/serverless/{endpoint['id']}", what=f"endpoint {endpoint['id']}")
+    for volume in marked_volumes(client, marker):
+        remove(client, f"/network-volumes/{volume['id']}", what=f"network volume {volume['id']}")
+    for credential in marked_credentials(client, marker):
+        remove(client, f"/registries/{credential['id']}", what=f"registry credential {credential['id']}")
+    for delegation in delegations(client):
+        if delegation.get("name") == marker:
+            path = f"/registries/delegations/{delegation['id']}"
+            client.delete(path, action=f"delete ECR delegation {delegation['id']}")
 
 
 def bring_to(client: RunpodClient, endpoint: dict[str, Any], props: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +115,10 @@ def bring_to(client: RunpodClient, endpoint: dict[str, Any], props: Mapping[str,
         return endpoint
     name, id_ = props["name"], endpoint["id"]
     return client.patch(f"/serverless/{id_}", change, action=f"update endpoint {name} ({id_})")
+
+
+def _marker(endpoint: Mapping[str, Any]) -> str | None:
+    return (endpoint.get("env") or {}).get(body.MARKER_VARIABLE)
 
 
 def _without_marker(endpoint: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -82,18 +142,46 @@ def endpoint_outputs(props: Mapping[str, Any], endpoint: Mapping[str, Any]) -> d
     }
 
 
-def endpoint_exists(client: RunpodClient, id_: str) -> bool:
-    """Say whether an endpoint is still there."""
-    try:
-        client.get(f"/serverless/{id_}", action=f"see endpoint {id_} deleted")
-    except NotFoundError:
-        return False
-    return True
+def remove(client: RunpodClient, path: str, *, what: str) -> None:
+    """Delete an object and wait until it is gone; one that is not there is gone.
+
+    RunPod refuses to delete what workers still use, and those of an endpoint that is gone, or that has just
+    been told to use another, end a little later.
+
+    Args:
+        client: of the account.
+        path: the object's, which can be read.
+        what: the object in words, for errors ("endpoint 4m7x2k9q").
+
+    Raises:
+        RunpodError: it cannot be deleted, or is still there after some minutes.
+    """
+    action = f"delete {what}"
+    waiting: dict[str, Any] = {
+        "wait": _GONE_WAIT,
+        "stop": tenacity.stop_after_delay(_GONE_SECONDS),
+        "reraise": True,
+    }
+    in_use = tenacity.retry_if_exception_type((BadRequestError, ConflictError))
+    for attempt in tenacity.Retrying(retry=in_use, **waiting):
+        with attempt:
+            client.delete(path, action=action)
+    for attempt in tenacity.Retrying(retry=tenacity.retry_if_exception_type(_StillThereError), **waiting):
+        with attempt:
+            try:
+                client.get(path, action=action)
+            except NotFoundError:
+                return
+            raise _StillThereError(action, detail=f"it is still there after {_GONE_SECONDS:.0f} s")
+
+
+class _StillThereError(RunpodError):
+    """RunPod took the deletion, and the object can still be read."""
 
 
 def delegations(client: RunpodClient) -> list[dict[str, Any]]:
     """Return every ECR delegation of the account."""
-    listed = client.get("/registries/delegations", action="list ECR delegations")["delegations"]
+    listed = client.list_all("/registries/delegations", "delegations", action="list ECR delegations")
     return [unwrapped(item) for item in listed]
 
 

@@ -1,4 +1,4 @@
-"""RunPod's objects as dynamic resources: endpoints, ECR delegations, and the marker that says whose they are.
+"""Endpoints and ECR delegations as dynamic resources, and the marker that says whose an object is.
 
 The providers are stateless and live in this module, so that Pulumi pickles them by reference: the module's
 path and the classes' names are in the state of every stack. Moving or renaming one makes it unusable.
@@ -6,63 +6,32 @@ path and the classes' names are in the state of every stack. Moving or renaming 
 
 from __future__ import annotations
 
-import os
 import secrets
-import time
 from typing import TYPE_CHECKING, Any
 
-from pulumi import CustomTimeouts, Output, ResourceOptions
+from pulumi import Output, ResourceOptions
 from pulumi.dynamic import (
     CheckFailure,
     CheckResult,
-    ConfigureRequest,
     CreateResult,
     DiffResult,
     ReadResult,
     Resource,
-    ResourceProvider,
     UpdateResult,
 )
 
 from infra.runpod import body, objects
-from infra.runpod.api import NotFoundError, RunpodClient, RunpodError
+from infra.runpod.api import NotFoundError
+from infra.runpod.connection import DEFAULT_OPTIONS, RunpodProvider
+from infra.runpod.reasons import naming_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pulumi import Input
 
-KEY_VARIABLE = "RUNPOD_API_KEY"
-_GONE_SECONDS = 180.0
-_GONE_INTERVAL_SECONDS = 1.0
-_DEFAULT_OPTIONS = ResourceOptions(custom_timeouts=CustomTimeouts(create="10m", update="10m", delete="5m"))
 
-
-class MissingKeyError(Exception):
-    """There is no API key."""
-
-
-class _Provider(ResourceProvider):
-    """What the providers share: the client, and its key from the environment or the stack's configuration."""
-
-    serialize_as_secret_always = False
-    _configured_key: str | None = None
-
-    def configure(self, req: ConfigureRequest) -> None:
-        """Take the stack's key; it stays in this process and never gets into state."""
-        self._configured_key = req.config.get("runpodApiKey")
-
-    def _client(self, properties: Mapping[str, Any]) -> RunpodClient:
-        # The environment comes first: on `destroy` the configured key is the one of the last `up`.
-        key = os.environ.get(KEY_VARIABLE) or self._configured_key
-        if not key:
-            raise MissingKeyError(
-                f"RunPod: no API key: set {KEY_VARIABLE}, or `pulumi config set --secret berth:runpodApiKey`"
-            )
-        return RunpodClient(properties["apiUrl"], key)
-
-
-class EndpointProvider(_Provider):
+class EndpointProvider(RunpodProvider):
     """Serverless endpoints; an endpoint is known by its marker, whatever its name."""
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
@@ -82,9 +51,7 @@ class EndpointProvider(_Provider):
         else:
             changed = False
         old, new = body.comparable(_olds), body.comparable(_news)
-        replaces = ["type"] if old["type"] != new["type"] else []
-        if bool(old["gpu"]) != bool(new["gpu"]):
-            replaces += ["gpu", "cpu"]
+        replaces = body.fixed_differences(old, new)
         same_place = all(_olds.get(key) == _news.get(key) for key in ("apiUrl", "marker"))
         # The old one goes first: both would count against the account's workers, and carry the same marker.
         return DiffResult(
@@ -94,9 +61,18 @@ class EndpointProvider(_Provider):
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Create the endpoint, or take over the one that an interrupted attempt has made."""
         wanted = body.create_body(props, props["marker"])
-        with self._client(props) as client:
+        with self._client(props) as client, naming_settings(props["marker"]):
+
+            def find() -> dict[str, Any] | None:
+                found = objects.find_endpoint(client, props["name"], props["marker"])
+                if found is None or not body.fixed_differences(found, props):
+                    return found
+                # Since that attempt, the stack has come to want what it cannot become.
+                objects.remove(client, f"/serverless/{found['id']}", what=f"endpoint {found['id']}")
+                return None
+
             endpoint = objects.create_once(
-                find=lambda: objects.find_endpoint(client, props["name"], props["marker"]),
+                find=find,
                 create=lambda: client.post("/serverless", wanted, action=f"create endpoint {props['name']}"),
             )
             endpoint = objects.bring_to(client, endpoint, props)
@@ -115,7 +91,7 @@ class EndpointProvider(_Provider):
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """PATCH what differs from what RunPod has at this moment."""
-        with self._client(_news) as client:
+        with self._client(_news) as client, naming_settings(_news["marker"]):
             endpoint = client.get(f"/serverless/{_id}", action=f"update endpoint {_news['name']} ({_id})")
             endpoint = objects.bring_to(client, endpoint, _news)
         return UpdateResult(objects.endpoint_outputs(_news, endpoint))
@@ -123,17 +99,10 @@ class EndpointProvider(_Provider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete the endpoint and wait until it is gone, its workers with it."""
         with self._client(_props) as client:
-            client.delete(f"/serverless/{_id}", action=f"delete endpoint {_id}")
-            deadline = time.monotonic() + _GONE_SECONDS
-            while objects.endpoint_exists(client, _id):
-                if time.monotonic() > deadline:
-                    raise RunpodError(
-                        f"delete endpoint {_id}", detail=f"it is still there after {_GONE_SECONDS:.0f} s"
-                    )
-                time.sleep(_GONE_INTERVAL_SECONDS)
+            objects.remove(client, f"/serverless/{_id}", what=f"endpoint {_id}")
 
 
-class EcrDelegationProvider(_Provider):
+class EcrDelegationProvider(RunpodProvider):
     """RunPod's right to pull from one ECR repository; the API has no update and no read of a single one."""
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
@@ -184,10 +153,8 @@ class EcrDelegationProvider(_Provider):
             client.delete(f"/registries/delegations/{_id}", action=f"delete ECR delegation {_id}")
 
 
-class MarkerProvider(ResourceProvider):
+class MarkerProvider(RunpodProvider):
     """A text that no other stack has; in state before anything is asked of RunPod, so it outlives a crash."""
-
-    serialize_as_secret_always = False
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Draw the unique part."""
@@ -195,15 +162,28 @@ class MarkerProvider(ResourceProvider):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """Replace nothing: whose an endpoint is does not change."""
-        return DiffResult(changes=False)
+        return DiffResult(changes=_olds.get("apiUrl") != _news.get("apiUrl"))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """Return what is in state: it is nowhere else."""
         return ReadResult(id_, dict(props))
 
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Keep it; only the address of the API can change."""
+        return UpdateResult({"owner": _olds["owner"], "value": _olds["value"], "apiUrl": _news["apiUrl"]})
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        """Delete what still carries it: made by an engine that was killed before it could write that down.
+
+        Nothing else of the stack is left then, as all of it depends on the marker.
+        """
+        if _props.get("apiUrl"):  # the state of an older version has none
+            with self._client(_props) as client:
+                objects.remove_marked(client, _props["value"])
+
     @staticmethod
     def _outputs(props: Mapping[str, Any], unique: str) -> dict[str, Any]:
-        return {"owner": props["owner"], "value": f"{props['owner']}/{unique}"}
+        return {"owner": props["owner"], "value": f"{props['owner']}/{unique}", "apiUrl": props["apiUrl"]}
 
 
 class Endpoint(Resource, module="runpod", name="Endpoint"):
@@ -282,7 +262,7 @@ class Endpoint(Resource, module="runpod", name="Endpoint"):
             "url": None,
             "health": None,
         }
-        opts = ResourceOptions.merge(_DEFAULT_OPTIONS, opts)
+        opts = ResourceOptions.merge(DEFAULT_OPTIONS, opts)
         super().__init__(EndpointProvider(), resource_name, properties, opts)
 
 
@@ -306,7 +286,7 @@ class EcrDelegation(Resource, module="runpod", name="EcrDelegation"):
         opts: ResourceOptions | None = None,
     ) -> None:
         properties = {"apiUrl": api_url, "marker": marker, "resource": repository_arn}
-        opts = ResourceOptions.merge(_DEFAULT_OPTIONS, opts)
+        opts = ResourceOptions.merge(DEFAULT_OPTIONS, opts)
         super().__init__(EcrDelegationProvider(), resource_name, properties, opts)
 
 
@@ -315,11 +295,16 @@ class Marker(Resource, module="runpod", name="Marker"):
 
     Args:
         resource_name: the logical name.
+        api_url: base URL of REST v2.
         owner: "<project>/<stack>/<resource>", for people who find the object in the console.
     """
 
     value: Output[str]
     """The owner and a unique part."""
 
-    def __init__(self, resource_name: str, *, owner: str, opts: ResourceOptions | None = None) -> None:
-        super().__init__(MarkerProvider(), resource_name, {"owner": owner, "value": None}, opts)
+    def __init__(
+        self, resource_name: str, *, api_url: Input[str], owner: str, opts: ResourceOptions | None = None
+    ) -> None:
+        properties = {"apiUrl": api_url, "owner": owner, "value": None}
+        opts = ResourceOptions.merge(DEFAULT_OPTIONS, opts)
+        super().__init__(MarkerProvider(), resource_name, properties, opts)

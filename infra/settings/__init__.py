@@ -9,12 +9,12 @@ from infra.settings.eks_operations import AutoscalingSettings, MonitoringSetting
 from infra.settings.eks_service import LoadBalancerSettings, PodSettings, S3WeightsSettings, WafSettings
 from infra.settings.loading import PROJECT, Settings, from_config, load
 from infra.settings.problems import SettingsError
+from infra.settings.runpod import RunpodSettings, VolumeSettings
 from infra.settings.sections import (
     AwsSettings,
     BudgetSettings,
     ImageSettings,
     ModelSettings,
-    RunpodSettings,
     SandboxSettings,
     ServingSettings,
     Target,
@@ -47,6 +47,7 @@ __all__ = [
     "SystemNodeSettings",
     "Target",
     "Task",
+    "VolumeSettings",
     "WafSettings",
     "WarmPoolSettings",
     "from_config",

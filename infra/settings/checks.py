@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from infra.settings.eks import EksSettings
+    from infra.settings.runpod import RunpodSettings
     from infra.settings.sections import (
+        ImageSettings,
         ModelSettings,
-        RunpodSettings,
         ServingSettings,
         Target,
     )
@@ -65,6 +66,7 @@ OWNED_VARIABLES = {
     "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "the shared definition",
     "VLLM_ENGINE_READY_TIMEOUT_S": "serving.startup_timeout_seconds",
 }
+VOLUME_VARIABLES = ("HF_HOME", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 _OWNED_PREFIX = "BERTH_"  # what the image's entrypoint reads, and the mark of who made an endpoint
 
 
@@ -87,19 +89,43 @@ def across(
     targets: Sequence[Target],
     model: ModelSettings,
     serving: ServingSettings,
+    image: ImageSettings,
     eks: EksSettings | None,
     runpod: RunpodSettings | None,
     on_sandbox: bool,
+    has_registry_password: bool,
 ) -> Iterator[tuple[str, str]]:
     """Yield the problems between sections, as pairs of dotted key and reason."""
     yield from _owned(serving)
-    if runpod is not None and "runpod" in targets and serving.tensor_parallel_size != runpod.gpu_count:
+    if runpod is not None and "runpod" in targets:
+        yield from _of_runpod(serving, image, runpod, has_registry_password=has_registry_password)
+    if eks is not None and "eks" in targets:
+        yield from eks_checks.across(model=model, serving=serving, eks=eks, on_sandbox=on_sandbox)
+
+
+def _of_runpod(
+    serving: ServingSettings, image: ImageSettings, runpod: RunpodSettings, *, has_registry_password: bool
+) -> Iterator[tuple[str, str]]:
+    if serving.tensor_parallel_size != runpod.gpu_count:
         yield (
             "runpod.gpu_count",
             f" = {runpod.gpu_count} must be serving.tensor_parallel_size ({serving.tensor_parallel_size})",
         )
-    if eks is not None and "eks" in targets:
-        yield from eks_checks.across(model=model, serving=serving, eks=eks, on_sandbox=on_sandbox)
+    if runpod.registry_username is not None and image.builder != "prebuilt":
+        yield (
+            "runpod.registry_username",
+            ': goes with image.builder "prebuilt" only: RunPod pulls what is built here by delegation',
+        )
+    if runpod.registry_username is not None and not has_registry_password:
+        yield (
+            "registryPassword",
+            " is missing: runpod.registry_username needs it: pulumi config set --secret registryPassword",
+        )
+    if runpod.registry_username is None and has_registry_password:
+        yield "runpod.registry_username", " is missing: the secret registryPassword is of that name"
+    for name in serving.environment if runpod.volumes else ():
+        if name in VOLUME_VARIABLES:
+            yield f"serving.environment.{name}", ": runpod.volumes decides it"
 
 
 def _owned(serving: ServingSettings) -> Iterator[tuple[str, str]]:

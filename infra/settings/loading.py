@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from infra.settings import checks, problems
 from infra.settings.eks import EksSettings
 from infra.settings.problems import SettingsError
+from infra.settings.runpod import RunpodSettings
 from infra.settings.sections import (
     AwsSettings,
     ImageSettings,
     ModelSettings,
-    RunpodSettings,
     SandboxSettings,
     ServingSettings,
     Target,
@@ -33,7 +33,7 @@ PROJECT = "berth"
 """The Pulumi project, which is the namespace of the settings too."""
 
 LOCAL_STACK = "local"
-_SECRETS = ("apiKey", "hubToken", "runpodApiKey")
+_SECRETS = ("apiKey", "hubToken", "registryPassword", "runpodApiKey")
 _LOCAL_REGION = "us-east-1"
 _SECTIONS: dict[str, type[Section]] = {
     "model": ModelSettings,
@@ -52,8 +52,8 @@ class Settings:
     """What one stack deploys and where.
 
     A section of a platform that is not among the targets may still be there: it waits for its turn.
-    Secrets (`berth:apiKey`, `berth:hubToken`, `berth:runpodApiKey`) are no part of it: the program and its
-    providers take them from Pulumi.
+    Secrets (`berth:apiKey`, `berth:hubToken`, `berth:registryPassword`, `berth:runpodApiKey`) are no part of
+    it: the program and its providers take them from Pulumi.
     """
 
     stack: str
@@ -181,16 +181,18 @@ def _settings(config: Mapping[str, object], file: str, found: list[str]) -> Sett
             f"{file}: {PROJECT}:aws.region = {problems.show(aws.region)}: must be {_LOCAL_REGION} in the "
             f"stack {LOCAL_STACK}: the sandbox's clouds and their credentials are of that region alone"
         )
-    if all(sections.get(key) is not None for key in ("model", "serving", "aws")):
+    if all(sections.get(key) is not None for key in ("model", "serving", "image", "aws")):
         found += [
             f"{file}: {PROJECT}:{key}{reason}"
             for key, reason in checks.across(
                 targets=targets,
                 model=sections["model"],
                 serving=sections["serving"],
+                image=sections["image"],
                 eks=sections.get("eks"),
                 runpod=sections.get("runpod"),
                 on_sandbox="sandbox" in values,
+                has_registry_password="registryPassword" in values,
             )
         ]
     if found:

@@ -1,8 +1,8 @@
-"""The sections of a stack file with their defaults, but for `eks`, which has a module of its own."""
+"""The sections of a stack file with their defaults, but for `eks` and `runpod`, which have their own."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,16 +10,12 @@ from infra.settings.vocabulary import (
     AccountId,
     Allowed,
     CommitId,
-    Count,
-    CudaVersion,
-    DiskGib,
     DrainSeconds,
     EmailAddresses,
     Environment,
     Flag,
     Fraction,
     ImageDigest,
-    Milliseconds,
     ModelName,
     Owner,
     Positive,
@@ -45,20 +41,6 @@ Quantization = Literal[
     "modelopt_fp4",
     "mxfp4",
     "torchao",
-]
-# RunPod's pools of GPUs; source: RunPod's documentation, "GPU types".
-GpuPool = Literal[
-    "AMPERE_16",
-    "AMPERE_24",
-    "ADA_24",
-    "ADA_32_PRO",
-    "AMPERE_48",
-    "ADA_48_PRO",
-    "AMPERE_80",
-    "ADA_80_PRO",
-    "HOPPER_141",
-    "BLACKWELL_96",
-    "BLACKWELL_180",
 ]
 
 _OTHER_PARTITIONS = ("cn-", "us-gov-", "us-iso", "eu-isoe-")
@@ -161,43 +143,6 @@ class AwsSettings(Section):
                 ),
             )
         ]
-
-
-class RunpodSettings(Section):
-    """The RunPod serverless endpoint."""
-
-    endpoint_type: Literal["LOAD_BALANCER"] = "LOAD_BALANCER"
-    gpu_pools: Annotated[
-        tuple[GpuPool, ...],
-        Field(min_length=1),
-        Allowed(f"a list of one pool or more of {', '.join(get_args(GpuPool))}"),
-    ]
-    gpu_count: Positive = 1
-    excluded_gpu_types: Texts = ()
-    min_cuda_version: CudaVersion = "13.0"  # what vLLM's image is built for
-    workers_min: Count = 0
-    workers_max: Positive = 1
-    idle_timeout_seconds: Annotated[
-        int, Field(ge=1, le=3600), Allowed("a whole number of seconds, 1 to 3600")
-    ] = 60
-    request_count: Positive | None = Field(
-        default=None, description="requests in flight per worker before another worker starts"
-    )
-    disk_gib: DiskGib = 60
-    data_center_ids: Texts = ()
-    flashboot: Literal["OFF", "FLASHBOOT", "PRIORITY_FLASHBOOT"] = "FLASHBOOT"
-    timeout_ms: Milliseconds = 330_000
-
-    def problems(self) -> list[tuple[str, str]]:
-        """Return what RunPod would refuse."""
-        found = []
-        if self.workers_min > self.workers_max:
-            found.append(
-                ("workers_min", f"= {self.workers_min} must be workers_max ({self.workers_max}) or less")
-            )
-        if self.request_count is None:
-            found.append(("request_count", f'is missing: endpoint_type "{self.endpoint_type}" scales by it'))
-        return found
 
 
 class SandboxSettings(Section):

@@ -66,7 +66,6 @@ DrainSeconds = Annotated[
     Field(ge=1, le=3600),  # more than an hour no load balancer of AWS waits for a target that goes
     Allowed("a whole number of seconds, 1 to 3600"),
 ]
-Milliseconds = Annotated[int, Field(ge=1000), Allowed("a whole number of milliseconds, 1000 or more")]
 Fraction = Annotated[float, Field(gt=0, le=1), Allowed("a number above 0, up to 1")]
 DiskGib = Annotated[int, Field(ge=20, le=16384), Allowed("a whole number of GiB, 20 to 16384")]
 MemoryGib = Annotated[int, Field(ge=1), Allowed("a whole number of GiB, 1 or more")]

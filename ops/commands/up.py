@@ -8,7 +8,7 @@ from rich.text import Text
 from ops import console
 from ops.endpoints import berth, endpoints_of
 from ops.options import AsJson, StackName, Yes
-from ops.stacks import Stack, open_stack
+from ops.stacks import LOCAL, Stack, open_stack
 
 
 def up(stack: StackName, yes: Yes = False, as_json: AsJson = False) -> None:
@@ -26,6 +26,8 @@ def _show(stack: Stack) -> None:
     table = Table.grid(padding=(0, 2))
     for endpoint in endpoints:
         table.add_row(Text(endpoint.platform, "bold"), Text(endpoint.url))
+        if endpoint.console and stack.name != LOCAL:
+            table.add_row("", Text(endpoint.console))
     table.add_row(Text("model", "bold"), Text(model))
     table.add_row(Text("image", "bold"), Text(outputs["image"]))
     console.out.print()

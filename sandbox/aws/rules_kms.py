@@ -56,6 +56,13 @@ def _schedule_by_arn(kms: Any, key_id: str, pending_window_in_days: int) -> floa
 replace(KmsBackend, "schedule_key_deletion", _schedule_by_arn)
 
 
+@before(KmsBackend, "create_alias")
+def _aliased_by_aws_is_awss(kms: Any, target_key_id: str, alias_name: str) -> None:
+    """Tell the keys under which AWS encrypts where nobody names one from those that somebody pays for."""
+    if alias_name.startswith("alias/aws/"):
+        kms.keys[target_key_id].key_manager = "AWS"
+
+
 @before(KmsResponse, "create_alias")
 @before(KmsResponse, "update_alias")
 def _aliased_key_stays(request: Any) -> None:

@@ -23,11 +23,16 @@ def main() -> int:
     parser.add_argument("--block", type=int, default=0, help="loopback block, 0 to 250 (default 0)")
     parser.add_argument("--dir", type=Path, help="where state is kept (default: a temporary folder)")
     parser.add_argument("--registry", help="URL of the registry that holds the images")
+    parser.add_argument(
+        "--speed", type=float, default=1.0, help="platform seconds in one of this machine's (default 1)"
+    )
     options = parser.parse_args()
     if not options.key:
         parser.error("no API key: give --key, or set RUNPOD_API_KEY")
     if not 0 <= options.block <= 250:
         parser.error(f"--block {options.block} must be 0 to 250")
+    if not options.speed > 0:
+        parser.error(f"--speed {options.speed:g} must be more than 0")
     stopped = stop_event()
     with contextlib.ExitStack() as stack:
         directory = options.dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runpod-")))
@@ -38,6 +43,7 @@ def main() -> int:
             images=EcrRegistry(options.registry) if options.registry else None,
             block=options.block,
             port=options.port,
+            speed=options.speed,
         )
         try:
             with cloud:

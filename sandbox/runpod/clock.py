@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
 Result = TypeVar("Result")
 
@@ -43,10 +43,15 @@ class Clock:
         """Wait so many of the platform's seconds."""
         await asyncio.sleep(self.real(seconds))
 
+    def call_later(self, seconds: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+        """Have a function called after so many of the platform's seconds."""
+        return asyncio.get_running_loop().call_later(self.real(seconds), callback, *args)
+
     async def wait_for(self, awaitable: Awaitable[Result], seconds: float | None) -> Result:
         """Wait for a result, so many of the platform's seconds at the most; None is without end.
 
         Raises:
             TimeoutError: it did not come in time.
         """
-        return await asyncio.wait_for(awaitable, None if seconds is None else self.real(seconds))
+        async with asyncio.timeout(None if seconds is None else self.real(seconds)):
+            return await awaitable

@@ -1,4 +1,8 @@
-"""Puts the platform together and serves it: REST v2 below `/v2`, the load balancer on all other paths."""
+"""Puts the platform together and serves it.
+
+REST v2 is below `/v2`, the job API and the worker protocol below `/api/v2`, the load balancer on all other
+paths.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ import shutil
 import socket
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
@@ -19,23 +22,34 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
+from sandbox.runpod.balancer_pool import BalancerPool
+from sandbox.runpod.billing import Meter
+from sandbox.runpod.clock import Clock
 from sandbox.runpod.control import Control
 from sandbox.runpod.edge import Edge
 from sandbox.runpod.faults import Faults
-from sandbox.runpod.pool import Addresses, Limits, Pool
-from sandbox.runpod.problems import Problem, problem_response
+from sandbox.runpod.gate import Gate, RateLimits
+from sandbox.runpod.job_api import JobApi
+from sandbox.runpod.limits import JobLimits, Limits
+from sandbox.runpod.pool import Addresses, Site
+from sandbox.runpod.problems import Problem, edge_error, problem_response
+from sandbox.runpod.queue_pool import QueuePool
+from sandbox.runpod.rates import Rates
 from sandbox.runpod.store import Store
+from sandbox.runpod.webhooks import Webhooks
+from sandbox.runpod.worker_api import WorkerApi
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
     from sandbox.runpod.launcher import Launcher
+    from sandbox.runpod.pool import Pool
     from sandbox.runpod.registry import Registry
 
 _READY_SECONDS = 20.0
@@ -56,7 +70,11 @@ class RunpodCloud:
         images: where images are looked up; None resolves none.
         block: the sandbox's loopback block: it listens on 127.block.0.2, workers on 127.block.3.n.
         port: where it listens; 0 takes a free one.
-        limits: of load-balancer endpoints.
+        limits: of load-balancer endpoints and of workers.
+        job_limits: of queue endpoints' jobs.
+        rate_limits: requests to REST v2 in a `minute`, `hour` or `day` above which it refuses; the windows
+            that are not named are shown as published and refuse nothing.
+        speed: how many of the platform's seconds pass in one of this machine's.
     """
 
     def __init__(
@@ -69,6 +87,9 @@ class RunpodCloud:
         block: int = 0,
         port: int = 0,
         limits: Limits | None = None,
+        job_limits: JobLimits | None = None,
+        rate_limits: Mapping[str, int] | None = None,
+        speed: float = 1.0,
     ) -> None:
         self._key = key
         self._directory = directory
@@ -78,7 +99,11 @@ class RunpodCloud:
         self._host = f"127.{block}.0.2" if block else "127.0.0.1"
         self._port = port
         self._limits = limits or Limits()
+        self._job_limits = job_limits or JobLimits()
+        self._rate_limits = rate_limits or {}
+        self._clock = Clock(speed)
         self._pools: dict[str, Pool] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def base_url(self) -> str:
@@ -89,6 +114,11 @@ class RunpodCloud:
     def endpoint(self) -> str:
         """The base URL of REST v2."""
         return f"{self.base_url}/v2"
+
+    @property
+    def jobs(self) -> str:
+        """The base URL of the job API, to which an endpoint's id is added."""
+        return f"{self.base_url}/api/v2"
 
     def start(self) -> Self:
         """Serve, and return once requests are taken.
@@ -126,6 +156,9 @@ class RunpodCloud:
 
     def stop(self) -> None:
         """Stop every worker and the server."""
+        if self._loop is not None:
+            # Workers first: the server waits for their open questions, and answers what they still post.
+            asyncio.run_coroutine_threadsafe(self._close_pools(), self._loop).result()
         self._server.should_exit = True
         self._thread.join()
 
@@ -149,32 +182,71 @@ class RunpodCloud:
 
     def _app(self) -> ASGIApp:
         store = Store(self._directory)
-        new_pool = partial(
-            Pool,
+        faults = Faults(self.admin_secret)
+        webhooks = Webhooks(self._clock)
+        meter = Meter(store, self._clock)
+        site = Site(
             launcher=self._launcher,
             addresses=Addresses(self._block),
             directory=self._directory / "workers",
+            clock=self._clock,
+            faults=faults,
+            meter=meter,
             limits=self._limits,
         )
-        control = Control(store, self._pools, new_pool, self._images, self.base_url)
-        edge = Edge(self._pools.get, self._is_key, self._limits)
+
+        def new_pool(endpoint: dict[str, Any], version: int) -> Pool:
+            if endpoint["type"] == "LOAD_BALANCER":
+                return BalancerPool(endpoint, version, site)
+            return QueuePool(
+                endpoint, version, site, job_url=self.jobs, limits=self._job_limits, webhooks=webhooks
+            )
+
+        control = Control(
+            store, self._pools, new_pool, self._images, self.base_url, clock=self._clock, meter=meter
+        )
+        edge = Edge(self._pools.get, self._is_key, self._limits, self._clock)
 
         @contextlib.asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
             # Workers of a platform that was killed died with it; only their folders are left.
             shutil.rmtree(self._directory / "workers", ignore_errors=True)
             for endpoint_id, endpoint in store.endpoints.items():
-                if endpoint["type"] == "LOAD_BALANCER":
-                    self._pools[endpoint_id] = new_pool(endpoint, len(store.releases[endpoint_id]))
+                self._pools[endpoint_id] = new_pool(endpoint, len(store.releases[endpoint_id]))
+            idle = asyncio.create_task(control.idle.run(), name="idle endpoints")
+            self._loop = asyncio.get_running_loop()
             try:
                 yield
             finally:
-                await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+                self._loop = None
+                idle.cancel()
+                await self._close_pools()
+                await webhooks.close()
                 await edge.close()
 
-        api = Starlette(
+        app = Starlette(
+            routes=[
+                Route("/_sandbox/faults", faults.admin, methods=["GET", "POST", "DELETE"]),
+                Mount("/api/v2", faults.around(self._job_app(faults), _refuse)),
+                Mount("/v2", faults.around(self._rest_app(control), _refuse_with_problem)),
+                # Starlette calls a class's instance as the ASGI application that it is.
+                Route("/{endpoint_id}", edge, methods=_METHODS),
+                Route("/{endpoint_id}/{path:path}", edge, methods=_METHODS),
+            ],
+            lifespan=lifespan,
+            # Routes let no line end through; an id with one is an id that nothing has.
+            exception_handlers={404: _answer_unknown},
+        )
+        return control.idle.watch(app)
+
+    async def _close_pools(self) -> None:
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+
+    def _rest_app(self, control: Control) -> ASGIApp:
+        limits = RateLimits(self._clock, self._rate_limits)
+        return Starlette(
             routes=control.routes(),
-            middleware=[Middleware(_Authorization, is_key=self._is_key)],
+            middleware=[Middleware(Gate, is_key=self._is_key, limits=limits)],
             exception_handlers={
                 Problem: _answer_problem,
                 404: _answer_unknown,
@@ -182,38 +254,23 @@ class RunpodCloud:
                 Exception: _answer_bug,
             },
         )
-        faults = Faults(api, self.admin_secret)
+
+    def _job_app(self, faults: Faults) -> ASGIApp:
+        pool_of, limits = self._pools.get, self._job_limits
+        jobs = JobApi(pool_of, self._is_key, Rates(limits.rates, self._clock), limits)
+        workers = WorkerApi(pool_of, faults, limits)
         return Starlette(
-            routes=[
-                Route("/_sandbox/faults", faults.admin, methods=["GET", "POST", "DELETE"]),
-                Mount("/v2", faults),
-                # Starlette calls a class's instance as the ASGI application that it is.
-                Route("/{endpoint_id}", edge, methods=_METHODS),
-                Route("/{endpoint_id}/{path:path}", edge, methods=_METHODS),
-            ],
-            lifespan=lifespan,
+            routes=[*workers.routes(), *jobs.routes()],
+            exception_handlers={
+                404: _answer_no_operation,
+                405: _answer_no_operation,
+                Exception: _answer_error,
+            },
         )
 
     def _is_key(self, authorization: str | None) -> bool:
         scheme, _, key = (authorization or "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), self._key.encode())
-
-
-class _Authorization:
-    """Refuses API requests without the account's key."""
-
-    def __init__(self, app: ASGIApp, is_key: Any) -> None:
-        self._app = app
-        self._is_key = is_key
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            authorization = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-            if not self._is_key(authorization):
-                detail = "invalid bearer token" if authorization else "missing bearer token"
-                await problem_response(Problem(401, detail))(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 async def _answer_problem(_request: Request, error: Exception) -> Response:
@@ -223,8 +280,28 @@ async def _answer_problem(_request: Request, error: Exception) -> Response:
 
 async def _answer_unknown(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    return problem_response(Problem(status, f"{request.method} {request.url.path} is not an operation"))
+    problem = Problem(status, f"{request.method} {request.url.path} is not an operation")
+    return problem_response(problem, getattr(error, "headers", None))
 
 
 async def _answer_bug(_request: Request, _error: Exception) -> Response:
     return problem_response(Problem(500, "internal error of the sandbox"))
+
+
+async def _answer_no_operation(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    return edge_error(status, f"{request.method} {request.url.path} is not an operation")
+
+
+async def _answer_error(_request: Request, _error: Exception) -> Response:
+    return edge_error(500, "internal error of the sandbox")
+
+
+def _refuse_with_problem(status: int, detail: str, headers: dict[str, str]) -> Response:
+    return problem_response(Problem(status, detail), headers)
+
+
+def _refuse(status: int, detail: str, headers: dict[str, str]) -> Response:
+    response = edge_error(status, detail)
+    response.headers.update(headers)
+    return response

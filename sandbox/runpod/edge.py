@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import httpx
 
-from sandbox.runpod.pool import NoWorkerError
+from sandbox.runpod.balancer_pool import BalancerPool, NoWorkerError
 from sandbox.runpod.problems import edge_error
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
-    from sandbox.runpod.pool import Limits, Pool
+    from sandbox.runpod.clock import Clock
+    from sandbox.runpod.limits import Limits
+    from sandbox.runpod.pool import Pool
     from sandbox.runpod.worker import Worker
 
 WORKER_HEADER = "x-runpod-worker-id"
@@ -59,17 +61,23 @@ class Edge:
     """Forwards requests.
 
     Args:
-        pool_of: returns an endpoint's workers, or None where there is no such load-balancer endpoint.
+        pool_of: returns an endpoint's workers, or None where there is no such endpoint.
         authorized: says whether an `Authorization` header opens the account.
         limits: the platform's.
+        clock: the platform's time.
     """
 
     def __init__(
-        self, pool_of: Callable[[str], Pool | None], authorized: Callable[[str | None], bool], limits: Limits
+        self,
+        pool_of: Callable[[str], Pool | None],
+        authorized: Callable[[str | None], bool],
+        limits: Limits,
+        clock: Clock,
     ) -> None:
         self._pool_of = pool_of
         self._authorized = authorized
         self._limits = limits
+        self._clock = clock
         self._http = httpx.AsyncClient(
             trust_env=False,
             timeout=httpx.Timeout(None, connect=5.0),
@@ -91,12 +99,15 @@ class Edge:
         if pool is None:
             await edge_error(404, "endpoint not found")(scope, receive, send)
             return
+        if not isinstance(pool, BalancerPool):
+            await edge_error(400, "not allowed for QB API")(scope, receive, send)
+            return
         if int(headers.get(b"content-length", b"0")) > self._limits.payload_bytes:
             await edge_error(413, _too_large(self._limits))(scope, receive, send)
             return
         exchange = _Exchange(send)
         refusal: Response | None = None
-        with anyio.move_on_after(self._limits.request_seconds) as limit:
+        with anyio.move_on_after(self._clock.real(self._limits.request_seconds)) as limit:
             refusal = await self._exchange(pool, scope, receive, exchange)
         if limit.cancelled_caught:
             refusal = edge_error(504, f"request took longer than {self._limits.request_seconds:.0f} s")
@@ -105,7 +116,7 @@ class Edge:
         # A response that has begun and cannot be finished is broken off: the server closes the connection.
 
     async def _exchange(
-        self, pool: Pool, scope: Scope, receive: Receive, exchange: _Exchange
+        self, pool: BalancerPool, scope: Scope, receive: Receive, exchange: _Exchange
     ) -> Response | None:
         """Wait for a worker and forward; return what to refuse with, if anything."""
         writer, reader = anyio.create_memory_object_stream[bytes](

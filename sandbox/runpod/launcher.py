@@ -51,6 +51,9 @@ class Running(Protocol):
     def stop(self, grace_seconds: float = ...) -> int:
         """Send SIGTERM, wait, kill what is left; return the exit status."""
 
+    def kill(self) -> int:
+        """Kill every process of it at once; return the exit status."""
+
     def remove(self) -> None:
         """Delete its folder."""
 

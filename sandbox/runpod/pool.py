@@ -1,63 +1,36 @@
-"""The workers of one load-balancer endpoint: as many as its requests need, from zero and back to zero."""
+"""The workers of one endpoint: supervised, replaced at a release, as many as its type's scaling asks for."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
-import math
-import shlex
 import shutil
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sandbox.runpod import catalogue
+from sandbox.runpod.deployment import Deployment
 from sandbox.runpod.endpoints import new_id
 from sandbox.runpod.launcher import Launch
-from sandbox.runpod.worker import Deployment, Worker
+from sandbox.runpod.news import News
+from sandbox.runpod.worker import Surroundings, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from sandbox.runpod.billing import Meter
+    from sandbox.runpod.clock import Clock
+    from sandbox.runpod.faults import Faults
     from sandbox.runpod.launcher import Launcher
+    from sandbox.runpod.limits import Limits
     from sandbox.runpod.logbook import Logbook
 
 _TICK_SECONDS = 0.2
 _KEPT_LOGS = 20
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The platform's limits on load-balancer endpoints.
-
-    Args:
-        wait_seconds: how long a request waits for a worker.
-        request_seconds: how long it may take in all.
-        payload_bytes: of a request, and of a response.
-        init_seconds: how long a worker may take until it is ready.
-        retry_seconds: after workers failed to start, how long until a request makes the platform try again.
-    """
-
-    wait_seconds: float = 120.0
-    request_seconds: float = 330.0
-    payload_bytes: int = 30 * 1000 * 1000
-    init_seconds: float = 420.0
-    retry_seconds: float = 30.0
-
-
-class NoWorkerError(RuntimeError):
-    """A request gets no worker.
-
-    Args:
-        status: what the edge answers.
-        message: in the platform's words.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+# A queue that scales by its number of requests takes no idle timeout; the platform's shortest is a second.
+_IDLE_SECONDS = 5.0
 
 
 class Addresses:
@@ -86,49 +59,74 @@ class Addresses:
         self._taken.discard(address)
 
 
-class Pool:
+@dataclass(frozen=True)
+class Site:
+    """What the workers of all endpoints share.
+
+    Args:
+        launcher: starts containers.
+        addresses: where workers listen.
+        directory: for the folders and logs of workers.
+        clock: the platform's time.
+        faults: those that act on workers.
+        meter: counts what workers cost.
+        limits: the platform's.
+    """
+
+    launcher: Launcher
+    addresses: Addresses
+    directory: Path
+    clock: Clock
+    faults: Faults
+    meter: Meter
+    limits: Limits
+
+
+class Pool(abc.ABC):
     """The workers of one endpoint.
 
     Args:
         endpoint: as the API shows it.
         version: of its newest release.
-        launcher: starts containers.
-        addresses: where workers listen.
-        directory: for the folders and logs of workers.
-        limits: the platform's.
+        site: what it shares with the other endpoints.
     """
 
-    def __init__(
-        self,
-        endpoint: dict[str, Any],
-        version: int,
-        *,
-        launcher: Launcher,
-        addresses: Addresses,
-        directory: Path,
-        limits: Limits,
-    ) -> None:
+    def __init__(self, endpoint: dict[str, Any], version: int, site: Site) -> None:
         self.id = str(endpoint["id"])
         self.workers: dict[str, Worker] = {}
         self._old_logs: deque[tuple[str, Logbook]] = deque(maxlen=_KEPT_LOGS)
-        self._launcher = launcher
-        self._addresses = addresses
-        self._directory = directory
-        self._limits = limits
-        self._waiting = 0
+        self._site = site
+        self._clock = site.clock
         self._retry_at = 0.0
-        self._stops: set[asyncio.Task[None]] = set()
-        self._condition = asyncio.Event()
+        self._last_start = float("-inf")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = News()
         self._closed = False
         self._endpoint = endpoint
-        self._deployment = _deployment(endpoint, version, limits)
+        self._deployment = Deployment.of(endpoint, version, site.limits)
         self._task = asyncio.create_task(self._run(), name=f"pool {self.id}")
+
+    @abc.abstractmethod
+    def _wanted(self, current: list[Worker]) -> int:
+        """Return how many workers the requests of the moment need.
+
+        Args:
+            current: those that may take requests now or once they are ready.
+        """
+
+    def _environment(self) -> Mapping[str, str]:
+        """Return what the platform sets for a worker beside its id."""
+        return {}
+
+    @abc.abstractmethod
+    def _lost(self, worker: Worker) -> None:
+        """Take back what a worker was at when its container ended."""
 
     def apply(self, endpoint: dict[str, Any], version: int) -> None:
         """Take up a change of the endpoint; workers of an older release end when they have nothing to do."""
         self._endpoint = endpoint
         if version != self._deployment.version:
-            self._deployment = _deployment(endpoint, version, self._limits)
+            self._deployment = Deployment.of(endpoint, version, self._site.limits)
             self._retry_at = 0.0
         self._changed()
 
@@ -143,23 +141,6 @@ class Pool:
             return self.workers[worker_id].log
         return dict(self._old_logs).get(worker_id)
 
-    @contextlib.asynccontextmanager
-    async def lease(self) -> AsyncIterator[Worker]:
-        """Wait for a worker and hold it for one request.
-
-        Raises:
-            NoWorkerError: there is none in time, or none can be started.
-        """
-        worker = await self._worker()
-        worker.in_flight += 1
-        self._changed()
-        try:
-            yield worker
-        finally:
-            worker.in_flight -= 1
-            worker.idle_since = time.monotonic()
-            self._changed()
-
     async def close(self) -> None:
         """Stop every worker and answer whoever waits for one."""
         self._closed = True
@@ -167,68 +148,51 @@ class Pool:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         for worker in list(self.workers.values()):
-            self._stop(worker)
+            if not worker.draining:  # one that is being stopped is waited for below
+                self._stop(worker)
         self._changed()
-        while self._stops:
-            await asyncio.wait(self._stops)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _changed(self) -> None:
-        """Wake whoever waits: each waiter takes the event that it found."""
-        self._condition.set()
-        self._condition = asyncio.Event()
-
-    async def _worker(self) -> Worker:
-        deadline = time.monotonic() + self._limits.wait_seconds
-        self._waiting += 1
-        self._scale()
-        try:
-            while True:
-                if self._closed:
-                    raise NoWorkerError(404, "endpoint not found")
-                ready = [worker for worker in self._current() if worker.ready]
-                if ready:
-                    return min(ready, key=lambda worker: worker.in_flight)
-                if failed := self._failed():
-                    raise NoWorkerError(502, _failure(self.id, failed))
-                condition = self._condition
-                left = deadline - time.monotonic()
-                try:
-                    await asyncio.wait_for(condition.wait(), left)
-                except TimeoutError:
-                    raise NoWorkerError(400, "timed out waiting for worker") from None
-        finally:
-            self._waiting -= 1
+        self._news.tell()
 
     def _current(self) -> list[Worker]:
         """Return the workers that may take requests now or once they are ready."""
-        return [
-            worker
-            for worker in self.workers.values()
-            if worker.deployment is self._deployment and not worker.failed and not worker.draining
-        ]
+        return [worker for worker in self.workers.values() if self._is_current(worker)]
 
-    def _failed(self) -> Worker | None:
-        """Return a worker that gave up, while no other may still come up."""
-        if self._current():
-            return None
-        return next((worker for worker in self.workers.values() if worker.failed), None)
+    def _is_current(self, worker: Worker) -> bool:
+        stays = not (worker.failed or worker.draining or worker.spent)
+        return stays and worker.deployment is self._deployment
 
     async def _run(self) -> None:
         while True:
-            condition = self._condition
+            news = self._news.next
+            self._suffer()
             self._scale()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(condition.wait(), _TICK_SECONDS if self.workers else None)
+                async with asyncio.timeout(_TICK_SECONDS if self.workers else None):
+                    await news.wait()
+
+    def _suffer(self) -> None:
+        """Let the faults that were asked for kill workers: a busy one first."""
+        alive = [worker for worker in self.workers.values() if worker.ready]
+        alive.sort(key=lambda worker: -worker.in_flight)
+        for worker in alive:
+            if not self._site.faults.take("kill_worker", self.id):
+                return
+            worker.ready = False
+            worker.log.system("worker's machine failed")
+            self._begin(worker.kill(), f"kill worker {worker.id}")
 
     def _scale(self) -> None:
         """Start and stop workers so that they are as many as the requests need, within min and max."""
         if self._closed:
             return
-        limits, scaling = self._endpoint["workers"], self._endpoint["scaling"]
+        limits = self._endpoint["workers"]
         self._retire()
         current = self._current()
-        demand = self._waiting + sum(worker.in_flight for worker in current)
-        wanted = min(max(math.ceil(demand / scaling["requestCount"]), limits["min"]), limits["max"])
+        wanted = min(max(self._wanted(current), limits["min"]), limits["max"])
         if wanted > len(current) and self._may_start():
             for _ in range(wanted - len(current)):
                 self._start()
@@ -238,21 +202,20 @@ class Pool:
         spare = len(current) - wanted
         for worker in idle[: max(spare, 0)]:
             too_many = len(current) > limits["max"]
-            rested = time.monotonic() - worker.idle_since >= limits["idleTimeout"]
-            if too_many or (worker.ready and rested):
+            rest_seconds = self._clock.monotonic() - worker.idle_since
+            if too_many or (worker.ready and rest_seconds >= limits.get("idleTimeout", _IDLE_SECONDS)):
                 worker.log.system("worker is idle and scaled down")
                 self._stop(worker)
                 current.remove(worker)
 
     def _retire(self) -> None:
-        """Stop workers of older releases that have nothing to do, and failed ones that are to be replaced."""
+        """Stop workers of older releases, and those that asked for it, once they have nothing to do."""
         for worker in list(self.workers.values()):
-            if worker.draining:
-                continue
             stale = worker.deployment is not self._deployment
-            if stale and not worker.in_flight:
-                worker.log.system("worker is replaced by a new release")
-                self._stop(worker)
+            if worker.draining or worker.in_flight or not (stale or worker.spent):
+                continue
+            worker.log.system(f"worker is replaced {'by a new release' if stale else 'as it asked to be'}")
+            self._stop(worker)
 
     def _may_start(self) -> bool:
         """Hold off new workers for a while after one gave up."""
@@ -260,8 +223,8 @@ class Pool:
         if not failed:
             return True
         if not self._retry_at:
-            self._retry_at = time.monotonic() + self._limits.retry_seconds
-        if time.monotonic() < self._retry_at:
+            self._retry_at = self._clock.monotonic() + self._site.limits.retry_seconds
+        if self._clock.monotonic() < self._retry_at:
             return False
         self._retry_at = 0.0
         for worker in failed:
@@ -270,70 +233,51 @@ class Pool:
 
     def _start(self) -> None:
         worker_id = new_id()
-        endpoint, deployment = self._endpoint, self._deployment
+        deployment, site = self._deployment, self._site
         launch = Launch(
             name=worker_id,
             image=deployment.image,
             args=deployment.args,
             env={
                 **deployment.env,
-                "RUNPOD_ENDPOINT_ID": str(endpoint["id"]),
+                "RUNPOD_ENDPOINT_ID": self.id,
                 "RUNPOD_POD_ID": worker_id,
                 "RUNPOD_GPU_COUNT": str(deployment.gpu_count),
+                **self._environment(),
             },
-            address=self._addresses.take(),
-            directory=self._directory / worker_id / "container",
-            log_path=self._directory / worker_id / "container.log",
+            address=site.addresses.take(),
+            directory=site.directory / worker_id / "container",
+            log_path=site.directory / worker_id / "container.log",
         )
-        self.workers[worker_id] = Worker(launch, deployment, self._launcher, self._changed)
+        around = Surroundings(
+            launcher=site.launcher,
+            clock=site.clock,
+            has_capacity=lambda: not site.faults.lasts("no_capacity", self.id),
+            changed=self._changed,
+            placed=self._placed,
+            lost=self._lost,
+        )
+        self.workers[worker_id] = Worker(launch, deployment, around)
+        self._last_start = self._clock.monotonic()
+
+    def _placed(self, worker: Worker) -> None:
+        self._site.meter.start(worker.id, self._endpoint, worker.deployment.gpu_type)
 
     def _stop(self, worker: Worker) -> None:
         worker.draining = True
 
         async def stop() -> None:
             await worker.stop()
-            await asyncio.to_thread(shutil.rmtree, self._directory / worker.id, ignore_errors=True)
-            self._addresses.give_back(worker.launch.address)
+            await asyncio.to_thread(shutil.rmtree, self._site.directory / worker.id, ignore_errors=True)
+            self._site.addresses.give_back(worker.launch.address)
             self.workers.pop(worker.id, None)
+            self._site.meter.stop(worker.id)
             self._old_logs.append((worker.id, worker.log))
             self._changed()
 
-        task = asyncio.create_task(stop(), name=f"stop worker {worker.id}")
-        self._stops.add(task)
-        task.add_done_callback(self._stops.discard)
+        self._begin(stop(), f"stop worker {worker.id}")
 
-
-def _failure(endpoint_id: str, worker: Worker) -> str:
-    return (
-        f"no worker available: worker {worker.id} is unhealthy; "
-        f"its log is at /v2/serverless/{endpoint_id}/workers/{worker.id}/logs"
-    )
-
-
-def _number(text: str | None, default: float) -> int:
-    """Read a variable of the endpoint; what is no number is as if it were not set."""
-    return int(text) if text is not None and text.isdecimal() else int(default)
-
-
-def _deployment(endpoint: dict[str, Any], version: int, limits: Limits) -> Deployment:
-    env = endpoint["env"]
-    port = _number(env.get("PORT"), 80)
-    gpu = endpoint.get("gpu")
-    gpu_type = None
-    if gpu:
-        excluded = gpu.get("excludedTypes", ())
-        gpu_type = next(
-            name for pool in gpu["pools"] for name in catalogue.types_of(pool) if name not in excluded
-        )
-    return Deployment(
-        version=version,
-        image=endpoint["image"],
-        args=tuple(shlex.split(endpoint["args"])) or None,
-        env=env,
-        port=port,
-        health_port=_number(env.get("PORT_HEALTH"), port),
-        health_path=env.get("HEALTH_CHECK_PATH", "/ping"),
-        init_seconds=_number(env.get("RUNPOD_INIT_TIMEOUT"), limits.init_seconds),
-        gpu_type=gpu_type,
-        gpu_count=gpu["count"] if gpu else 0,
-    )
+    def _begin(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

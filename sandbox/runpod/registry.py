@@ -1,17 +1,18 @@
-"""Which images RunPod can pull: those of ECR repositories delegated to it whose policy lets it in."""
+"""Which images RunPod can pull: those of ECR, by a delegation or with a registry credential."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import boto3
+import httpx
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sandbox.runpod.problems import Problem, bad_request, unprocessable
+from sandbox.runpod.problems import Problem, bad_request
 
 PULL_ROLES = (
     "arn:aws:iam::550005742258:role/prod-us-east-1-deployment-role",
@@ -50,21 +51,40 @@ class Repository:
         return f"{self.account}.dkr.ecr.{self.region}.amazonaws.com"
 
 
+@dataclass(frozen=True)
+class Login:
+    """What a registry credential says.
+
+    Args:
+        username: `AWS` for ECR.
+        password: for ECR a token of GetAuthorizationToken, good for 12 hours.
+    """
+
+    username: str
+    password: str = field(repr=False)
+
+
 class Registry(Protocol):
     """What the platform asks of the registry."""
 
     def policy(self, repository: Repository) -> str | None:
         """Return the repository's policy document; None when it has none."""
 
-    def has_image(self, repository: Repository, *, tag: str | None, digest: str | None) -> bool:
-        """Say whether the image exists."""
+    def has_image(
+        self, repository: Repository, *, tag: str | None, digest: str | None, login: Login | None = None
+    ) -> bool:
+        """Say whether the image exists: to whoever logs in, or by the delegation.
+
+        Raises:
+            Problem: the registry refuses the login, or does not answer.
+        """
 
 
 class EcrRegistry:
-    """ECR's API at an address, with the credentials of the environment.
+    """ECR's API at an address, with the credentials of the environment, and the registry behind it.
 
     Args:
-        url: where it answers.
+        url: where both answer.
     """
 
     def __init__(self, url: str) -> None:
@@ -75,11 +95,33 @@ class EcrRegistry:
         answer = self._ask(repository, "get_repository_policy")
         return str(answer["policyText"]) if answer else None
 
-    def has_image(self, repository: Repository, *, tag: str | None, digest: str | None) -> bool:
-        """Say whether the image exists."""
+    def has_image(
+        self, repository: Repository, *, tag: str | None, digest: str | None, login: Login | None = None
+    ) -> bool:
+        """Say whether the image exists.
+
+        Raises:
+            Problem: the registry refuses the login, or does not answer.
+        """
+        if login is not None:
+            return self._manifest_status(repository, digest or tag or "latest", login) == 200
         image_id = {"imageDigest": digest} if digest else {"imageTag": tag or "latest"}
         answer = self._ask(repository, "batch_get_image", imageIds=[image_id])
         return bool(answer and answer["images"])
+
+    def _manifest_status(self, repository: Repository, reference: str, login: Login) -> int:
+        try:
+            status = httpx.head(
+                f"{self._url}/v2/{repository.name}/manifests/{reference}",
+                auth=(login.username, login.password),
+                timeout=20.0,
+                trust_env=False,
+            ).status_code
+        except httpx.HTTPError as error:
+            raise _unreachable(repository, error) from error
+        if status in (401, 403):
+            raise Problem(422, f"pull access denied: {repository.host} does not take the registry credential")
+        return status
 
     def _ask(self, repository: Repository, operation: str, **arguments: Any) -> dict[str, Any] | None:
         client = boto3.client(
@@ -97,8 +139,12 @@ class EcrRegistry:
                 return None
             raise Problem(422, f"the registry {repository.host} refused: {error}") from error
         except BotoCoreError as error:
-            raise Problem(422, f"the registry {repository.host} cannot be reached: {error}") from error
+            raise _unreachable(repository, error) from error
         return answer
+
+
+def _unreachable(repository: Repository, error: Exception) -> Problem:
+    return Problem(422, f"the registry {repository.host} cannot be reached: {error}")
 
 
 def parse_arn(text: str) -> tuple[Repository, str]:
@@ -109,7 +155,7 @@ def parse_arn(text: str) -> tuple[Repository, str]:
     """
     match = _ARN.match(text)
     if match is None:
-        raise unprocessable("$.resource: value must be the ARN of an ECR repository")
+        raise bad_request(f"resource {text!r} is not the ARN of an ECR repository")
     return Repository(match["account"], match["region"], match["repository"]), match["tag"] or ""
 
 
@@ -152,8 +198,16 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def require_image(registry: Registry | None, delegations: list[dict[str, Any]], image: str) -> None:
+def require_image(
+    registry: Registry | None, delegations: list[dict[str, Any]], image: str, login: Login | None = None
+) -> None:
     """Check that an image can be pulled.
+
+    Args:
+        registry: where it would be; None resolves no image.
+        delegations: of repositories, as the API shows them.
+        image: by tag or digest.
+        login: of the endpoint's registry credential, which then decides alone.
 
     Raises:
         Problem: 422 saying why not.
@@ -166,7 +220,7 @@ def require_image(registry: Registry | None, delegations: list[dict[str, Any]], 
             "that it was started with",
         )
     repository = Repository(match["account"], match["region"], match["repository"])
-    if not any(
+    if login is None and not any(
         (item["awsUser"], item["awsRegion"], item["repository"])
         == (repository.account, repository.region, repository.name)
         for item in delegations
@@ -176,5 +230,5 @@ def require_image(registry: Registry | None, delegations: list[dict[str, Any]], 
             f"image {image!r} could not be resolved: pull access denied: no delegation of the ECR repository "
             f"{repository.name} is registered",
         )
-    if not registry.has_image(repository, tag=match["tag"], digest=match["digest"]):
+    if not registry.has_image(repository, tag=match["tag"], digest=match["digest"], login=login):
         raise Problem(422, f"image {image!r} could not be resolved: manifest unknown")

@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from sandbox.runpod.problems import Problem, unprocessable
 
@@ -18,13 +18,15 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Flashboot = Literal["OFF", "FLASHBOOT", "PRIORITY_FLASHBOOT"]
 EndpointType = Literal["QUEUE", "LOAD_BALANCER"]
+VolumeSize = Annotated[int, Field(ge=10, le=4096)]
+VolumeType = Literal["STANDARD", "HIGH_PERFORMANCE"]
 
 # An optional field may be left out but not null, so None is a default that no caller can send.
 _ABSENT: Any = None
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     def sent(self) -> dict[str, Any]:
         """Return what the caller sent, and nothing else."""
@@ -99,7 +101,6 @@ class _EndpointBody(_Body):
     networkVolumes: list[str] = _ABSENT  # noqa: N815
     flashboot: Flashboot = _ABSENT
     timeout: int = _ABSENT
-    templateId: Text = _ABSENT  # noqa: N815
 
 
 class CreateEndpoint(_EndpointBody):
@@ -109,6 +110,7 @@ class CreateEndpoint(_EndpointBody):
     type: EndpointType
     scaling: Scaling
     gpu: CreateGpu = _ABSENT
+    templateId: Text = _ABSENT  # noqa: N815
 
 
 class UpdateEndpoint(_EndpointBody):
@@ -117,6 +119,31 @@ class UpdateEndpoint(_EndpointBody):
     name: Text = _ABSENT
     scaling: Scaling = _ABSENT
     gpu: UpdateGpu = _ABSENT
+    templateId: str = _ABSENT  # noqa: N815
+
+
+class CreateVolume(_Body):
+    """The body of `POST /v2/network-volumes`."""
+
+    name: Text
+    size: VolumeSize
+    dataCenter: Text  # noqa: N815
+    type: VolumeType = _ABSENT
+
+
+class UpdateVolume(_Body):
+    """The body of `PATCH /v2/network-volumes/{id}`."""
+
+    name: Text = _ABSENT
+    size: VolumeSize = _ABSENT
+
+
+class CreateRegistry(_Body):
+    """The body of `POST /v2/registries`."""
+
+    name: Text
+    username: Text
+    password: Annotated[SecretStr, Field(min_length=1)]
 
 
 class CreateDelegation(_Body):
@@ -133,7 +160,7 @@ def parse(model: type[Body], content: bytes) -> Body:
         Problem: 400 for what is not JSON, 422 naming every field that does not fit.
     """
     try:
-        document = json.loads(content)
+        document = json.loads(content, parse_float=_number)
     except ValueError as error:
         raise Problem(400, f"request body is not JSON: {error}") from error
     try:
@@ -144,6 +171,12 @@ def parse(model: type[Body], content: bytes) -> Body:
     if errors:
         raise unprocessable(*errors)
     return body
+
+
+def _number(text: str) -> float:
+    """Read a number with a point or exponent: what is whole is an integer in JSON Schema."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _line(error: Any) -> str:
@@ -177,6 +210,8 @@ def _beyond_types(body: _Body) -> list[str]:
             errors.append("$: missing property 'image'")
         if body.type == "LOAD_BALANCER" and body.scaling.type != "REQUEST_COUNT":
             errors.append("$.scaling.type: value must be 'REQUEST_COUNT' for type 'LOAD_BALANCER'")
+    elif isinstance(body, UpdateVolume) and not sent:
+        errors.append("$: minProperties: got 0, want 1")
     elif "excludedTypes" in gpu and "pools" not in gpu:
         errors.append("$.gpu: property 'excludedTypes' requires 'pools'")
     for path, items in (("$.gpu.excludedTypes", gpu.get("excludedTypes")), ("$.cpu", sent.get("cpu"))):

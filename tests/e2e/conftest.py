@@ -121,9 +121,14 @@ class Clone:
             timeout=120,
         )
 
+    def credentials(self) -> dict[str, str]:
+        """Return the keys of this copy's clouds."""
+        keys: dict[str, str] = json.loads((self.root / ".sandbox" / "credentials.json").read_text())
+        return keys
+
     def admin(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the sandbox's AWS for trouble: see sandbox/aws/faults.py."""
-        keys = json.loads((self.root / ".sandbox" / "credentials.json").read_text())
+        keys = self.credentials()
         reply = httpx.request(
             method,
             f"http://127.{self.block}.0.1:4566/_sandbox/{path}",
@@ -158,7 +163,12 @@ class Clone:
             if connection.status == psutil.CONN_LISTEN and ours.match(connection.laddr.ip)
         ]
 
-    def assert_nothing_left(self) -> None:
+    def destroy(self) -> None:
+        """Destroy the stack, and see nothing left: on its clouds when they stop, in state, of them."""
+        before = self.stack_file.read_bytes()
+        assert "left on the clouds: nothing" in self.run("destroy", "--stack", "local", "--yes")
+        assert self.stack_file.read_bytes() == before
+        assert self.state()["checkpoint"]["latest"].get("resources", []) == []
         assert self.processes() == []
         assert self.listening() == []
         assert not (self.root / ".sandbox" / "clouds").exists()

@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -78,7 +80,7 @@ def test_paths_that_the_key_does_not_guard_are_not_reachable_through_the_load_ba
 def test_no_secret_is_in_clear_in_the_state(up: Clone) -> None:
     key = up.run("output", "--stack", "local", "api_key", "--show-secrets").strip().splitlines()[-1]
     assert len(key) > 20
-    secrets = [key, *json.loads((up.root / ".sandbox" / "credentials.json").read_text()).values()]
+    secrets = [key, *up.credentials().values()]
     secrets.remove(next(secret for secret in secrets if secret.startswith("AKIA")))  # an id, not a secret
     for path in (up.root / ".sandbox" / "state").rglob("*"):
         if path.is_file():
@@ -106,6 +108,33 @@ def test_the_real_cli_takes_the_stack_over_and_sees_no_changes(up: Clone) -> Non
     assert "95 unchanged" in done.stdout
 
 
+def _endpoints(up: Clone) -> dict[str, dict[str, Any]]:
+    """Return the endpoints of the outputs, each with the headers that open it."""
+    outputs = up.json("output", "--stack", "local", "--show-secrets")
+    keys = {"eks": outputs["api_key"], "runpod": up.credentials()["runpod_api_key"]}
+    return {
+        name: {**endpoint, "headers": {"Authorization": f"Bearer {keys[name]}"}}
+        for name, endpoint in outputs["endpoints"].items()
+    }
+
+
+def _tokens(endpoint: dict[str, Any], model: str) -> list[str]:
+    """Return the tokens of an answer without chance."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Name three harbours."}],
+        "temperature": 0,
+        "max_tokens": 24,
+        "ignore_eos": True,
+        "logprobs": True,
+    }
+    reply = httpx.post(
+        f"{endpoint['url']}/chat/completions", headers=endpoint["headers"], json=body, timeout=300
+    )
+    assert reply.status_code == 200, reply.text
+    return [token["token"] for token in reply.json()["choices"][0]["logprobs"]["content"]]
+
+
 def _edit(config: dict[str, Any]) -> None:
     config["berth:model"]["max_model_len"] = 1024
     config["berth:eks"]["replicas"] = 2
@@ -119,22 +148,57 @@ def test_an_edit_changes_just_what_it_names_and_both_endpoints_serve_it(up: Clon
     )
     up.run("up", "--stack", "local", "--yes")
     up.run("smoke", "--stack", "local")
-    outputs = up.json("output", "--stack", "local", "--show-secrets")
-    environment = up.run("env", "--stack", "local")
-    runpod_key = next(
-        line.split("=", 1)[1].strip("'\"") for line in environment.splitlines() if "RUNPOD_API_KEY=" in line
-    )
-    for name, key in (("eks", outputs["api_key"]), ("runpod", runpod_key)):
-        reply = httpx.get(
-            f"{outputs['endpoints'][name]['url']}/models",
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=120,
-        )
+    for endpoint in _endpoints(up).values():
+        reply = httpx.get(f"{endpoint['url']}/models", headers=endpoint["headers"], timeout=120)
         assert reply.json()["data"][0]["max_model_len"] == 1024
     resources = up.state()["checkpoint"]["latest"]["resources"]
     deployment = next(item for item in resources if item["urn"].endswith("::model-deployment"))
     assert deployment["outputs"]["status"]["readyReplicas"] == 2
     assert _changes(up.json("preview", "--stack", "local")) == {}
+
+
+def _to_queue(config: dict[str, Any]) -> None:
+    del config["berth:runpod"]["request_count"]
+    config["berth:runpod"].update(endpoint_type="QUEUE", queue_delay_seconds=1)
+
+
+def test_the_queue_takes_the_load_balancers_place_and_all_three_answer_the_same_tokens(up: Clone) -> None:
+    model = up.config["berth:model"]["served_name"]
+    before = _endpoints(up)
+    tokens = _tokens(before["eks"], model)
+    assert len(tokens) == 24
+    assert _tokens(before["runpod"], model) == tokens
+    up.edit(_to_queue)
+    steps = up.json("preview", "--stack", "local")["steps"]
+    ops = [(step["urn"].split("::")[-1], step["op"]) for step in steps if step["op"] != "same"]
+    assert ops == [("runpod-endpoint", "delete-replaced"), ("runpod-endpoint", "create-replacement")]
+    up.run("up", "--stack", "local", "--yes")
+    queue = _endpoints(up)["runpod"]
+    assert queue["id"] != before["runpod"]["id"]
+    assert _tokens(queue, model) == tokens
+    report = up.json("smoke", "--stack", "local")
+    assert report["ok"] is True
+    assert _changes(up.json("preview", "--stack", "local")) == {}
+
+
+def _job(queue: dict[str, Any], number: int) -> dict[str, Any]:
+    job = {"input": {"prompt": f"Harbour {number} is", "max_tokens": 4, "temperature": 0}}
+    reply = httpx.post(f"{queue['jobs']}/runsync", headers=queue["headers"], json=job, timeout=300)
+    done: dict[str, Any] = reply.json()
+    return done
+
+
+def test_jobs_of_the_plain_dialect_are_all_answered_and_seen(up: Clone) -> None:
+    queue = _endpoints(up)["runpod"]
+    before = up.json("jobs", "--stack", "local")["jobs"]["completed"]
+    with ThreadPoolExecutor(12) as pool:
+        done = list(pool.map(partial(_job, queue), range(24)))
+    assert [job["status"] for job in done] == ["COMPLETED"] * 24, done
+    assert {job["output"]["usage"]["completion_tokens"] for job in done} == {4}
+    assert up.json("jobs", "--stack", "local")["jobs"]["completed"] == before + 24
+    (worker,) = up.json("workers", "--stack", "local")["workers"]
+    assert {job["workerId"] for job in done} == {worker["id"]}
+    assert worker["id"] in up.run("logs", "--stack", "local", "--platform", "runpod")
 
 
 def test_clouds_that_died_are_named_and_restarted_by_up(up: Clone) -> None:
@@ -151,16 +215,12 @@ def test_clouds_that_died_are_named_and_restarted_by_up(up: Clone) -> None:
 
 
 def test_destroy_leaves_nothing_and_does_not_touch_the_stack_file(up: Clone) -> None:
-    before = up.stack_file.read_bytes()
     interrupted = up.popen("destroy", "--stack", "local", "--yes")
     up.wait_for_line(interrupted, "nodes-system deleting")
     os.killpg(interrupted.pid, signal.SIGINT)
     interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130
-    up.run("destroy", "--stack", "local", "--yes")
-    assert up.stack_file.read_bytes() == before
-    assert up.state()["checkpoint"]["latest"].get("resources", []) == []
-    up.assert_nothing_left()
+    up.destroy()
 
 
 def test_a_refused_vllm_argument_is_told_with_vllms_own_reason(clone: Clone) -> None:
@@ -168,8 +228,7 @@ def test_a_refused_vllm_argument_is_told_with_vllms_own_reason(clone: Clone) -> 
     output = clone.run("up", "--stack", "local", "--yes", exit_status=1)
     assert "max_model_len" in output
     assert "9999999" in output.replace(",", "")
-    clone.run("destroy", "--stack", "local", "--yes")
-    clone.assert_nothing_left()
+    clone.destroy()
 
 
 def test_the_printed_environment_is_shell(clone: Clone) -> None:

@@ -50,7 +50,7 @@ def test_kill_9_during_up_is_recovered_by_the_next_up(runpod: Clone) -> None:
     urns = _resources(runpod)
     assert len(urns) == len(set(urns))
     assert not runpod.state()["checkpoint"]["latest"].get("pending_operations")
-    keys = json.loads((runpod.root / ".sandbox" / "credentials.json").read_text())
+    keys = runpod.credentials()
     listed = httpx.get(
         f"http://127.{runpod.block}.0.2:4567/v2/serverless",
         headers={"Authorization": f"Bearer {keys['runpod_api_key']}"},
@@ -71,7 +71,9 @@ def test_the_second_up_at_once_is_refused_and_says_who_holds_the_lock(runpod: Cl
     while not list(lock.glob("*.json")):
         assert first.poll() is None
     holder = json.loads(next(iter(lock.glob("*.json"))).read_text())["pid"]
+    os.kill(holder, signal.SIGSTOP)  # it is not to be done before the second has seen its lock
     second = runpod.run("up", "--stack", "local", "--yes", exit_status=1)
+    os.kill(holder, signal.SIGCONT)
     assert "locked by" in second
     assert f"process {holder}" in second
     first.communicate(timeout=120)
@@ -81,14 +83,11 @@ def test_the_second_up_at_once_is_refused_and_says_who_holds_the_lock(runpod: Cl
 def test_ctrl_c_during_destroy_then_destroy_again(runpod: Clone) -> None:
     status = _kill_when(runpod, "delet", "destroy", signal.SIGINT)
     assert status == 130
-    runpod.run("destroy", "--stack", "local", "--yes")
-    assert _resources(runpod) == []
-    runpod.assert_nothing_left()
+    runpod.destroy()
 
 
 def test_ctrl_c_during_up_then_kill_9_during_destroy_then_destroy(runpod: Clone) -> None:
     assert _kill_when(runpod, "creat", "up", signal.SIGINT) == 130
     runpod.run("up", "--stack", "local", "--yes")
     _kill_when(runpod, "delet", "destroy", signal.SIGKILL)
-    runpod.run("destroy", "--stack", "local", "--yes")
-    runpod.assert_nothing_left()
+    runpod.destroy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from reasons import find_reason
 
 from tests.containers.conftest import PROJECT, free_port, random_address, wait_for
 
@@ -112,6 +112,56 @@ def test_no_health_server_where_the_port_is_vllms_own(run: Run) -> None:
     assert entrypoint.health() is None
 
 
+_CONSOLES = {
+    "MODEL_NAME": "a/model",
+    "MAX_MODEL_LEN": "4096",
+    "DTYPE": "bfloat16",
+    "GPU_MEMORY_UTILIZATION": "0.9",
+    "MAX_NUM_SEQS": "64",
+    "OPENAI_SERVED_MODEL_NAME_OVERRIDE": "name",
+    "QUANTIZATION": "awq",
+    "TENSOR_PARALLEL_SIZE": "2",
+    "ENFORCE_EAGER": "True",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            [],
+            [
+                "a/model",
+                "--max-model-len=4096",
+                "--dtype=bfloat16",
+                "--gpu-memory-utilization=0.9",
+                "--max-num-seqs=64",
+                "--served-model-name=name",
+                "--quantization=awq",
+                "--tensor-parallel-size=2",
+                "--enforce-eager",
+            ],
+        ),
+        (
+            ["m", "--max_model_len", "1", "--dtype=half", "--no-enforce-eager", "-q", "gptq", "-tp=4"],
+            [
+                "m",
+                *("--max_model_len", "1", "--dtype=half", "--no-enforce-eager", "-q", "gptq", "-tp=4"),
+                *("--gpu-memory-utilization=0.9", "--max-num-seqs=64", "--served-model-name=name"),
+            ],
+        ),
+        (["--model", "m"], None),
+    ],
+)
+def test_consoles_variables_become_arguments_where_the_arguments_do_not_say_it(
+    run: Run, given: list[str], expected: list[str] | None
+) -> None:
+    entrypoint = run(*given, **_CONSOLES)
+    wait_for(lambda: entrypoint.health() == 200)
+    told = httpx.get(f"http://{entrypoint.host}:{entrypoint.port}/", trust_env=False).json()["args"][1:-4]
+    assert told == expected or (expected is None and told[:3] == ["--model", "m", "--max-model-len=4096"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_are_passed_on_and_the_status_is_vllms(run: Run, number: signal.Signals) -> None:
     entrypoint = run("m", FAKE_VLLM_EXIT="7")
@@ -164,7 +214,10 @@ def test_secrets_are_not_in_the_log(run: Run, tmp_path: Path) -> None:
     ("arguments", "environment", "words"),
     [
         ((), {"BERTH_DOOR": "window"}, "BERTH_DOOR is 'window'"),
-        ((), {"BERTH_DOOR": "queue"}, "BERTH_DOOR is 'queue'"),
+        ((), {"BERTH_DOOR": "queue", "BERTH_DOOR_PYTHON": "/no/python"}, "cannot be started: /no/python: No"),
+        ((), {"BERTH_DOOR": "queue", "MAX_CONCURRENCY": "many"}, "MAX_CONCURRENCY is 'many'"),
+        (("m", "--max-num-seqs=0"), {"BERTH_DOOR": "queue"}, "--max-num-seqs is '0'"),
+        (("m",), {"ENFORCE_EAGER": "perhaps"}, "ENFORCE_EAGER is 'perhaps': it must be one of true, 1"),
         ((), {"PORT": "http"}, "PORT is 'http': it must be a port"),
         ((), {"PORT_HEALTH": "70000"}, "PORT_HEALTH is '70000'"),
         (("m", "--api-key", SECRET), {}, "set the environment variable VLLM_API_KEY"),
@@ -188,16 +241,6 @@ def test_a_health_port_in_use_is_named_and_vllm_does_not_stay(run: Run) -> None:
     entrypoint = run("m", BERTH_HOST="192.0.2.1")  # an address that this machine does not have
     assert entrypoint.end() == 64
     assert "PORT_HEALTH: cannot listen on 192.0.2.1" in entrypoint.log
-
-
-def _find_reason(text: str) -> str | None:
-    spec = importlib.util.spec_from_file_location("entrypoint", PROJECT / "image/entrypoint.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    reason: str | None = module.find_reason(text.splitlines())
-    return reason
 
 
 # What vLLM 0.32.0 writes, shortened.
@@ -234,4 +277,4 @@ def _find_reason(text: str) -> str | None:
     ],
 )
 def test_reasons_in_vllms_own_log(log: str, reason: str | None) -> None:
-    assert _find_reason(log) == reason
+    assert find_reason(log.splitlines()) == reason

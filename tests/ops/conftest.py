@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.runpod.conftest import start_platform
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.runpod.conftest import Platform
 
 ROOT = Path(__file__).resolve().parents[2]
 _NOT_COPIED = (".git", ".venv", ".sandbox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
@@ -60,10 +64,27 @@ class Project:
         (folder / name).chmod(0o755)
         return {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(self.root)}
 
+    def pulumi(self, outputs: dict[str, object], version: str = "v3.272.0") -> dict[str, str]:
+        """Stand in for the Pulumi CLI: says its version, writes down how it was called, has outputs."""
+        (self.root / "outputs.json").write_text(json.dumps(outputs))
+        return self.program(
+            "pulumi",
+            f'[ "$1" = version ] && echo {version} && exit 0\n'
+            f'echo "$PWD $*" >>"{self.root}/calls"\n'
+            f'[ "$1 $2" = "stack output" ] && exec cat "{self.root}/outputs.json"\n'
+            '[ "$1" = preview ] && exit 255\nexit 0',
+        )
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(copy_project(tmp_path / "berth"))
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Project:
+    """A folder for programs that stand in for others, where no copy of the project is needed."""
+    return Project(tmp_path)
 
 
 @dataclass
@@ -152,3 +173,12 @@ def server() -> Iterator[Server]:
     http.shutdown()
     thread.join()
     http.server_close()
+
+
+@pytest.fixture
+def runpod(tmp_path: Path) -> Iterator[Platform]:
+    platform = start_platform(tmp_path / "runpod", wait_seconds=10.0)
+    platform.delegate()
+    yield platform
+    platform.cloud.stop()
+    assert platform.launcher.alive() == 0

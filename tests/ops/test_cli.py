@@ -75,18 +75,6 @@ def test_env_is_shell_for_the_real_cli_and_gives_single_variables(project: Proje
     assert "only the stack local" in project.berth("env", "--stack", "dev", exit_status=2).stderr
 
 
-def _pulumi(project: Project, outputs: dict[str, object], version: str = "v3.272.0") -> dict[str, str]:
-    """Stand in for the Pulumi CLI: says its version, writes down how it was called, has outputs."""
-    (project.root / "outputs.json").write_text(json.dumps(outputs))
-    return project.program(
-        "pulumi",
-        f'[ "$1" = version ] && echo {version} && exit 0\n'
-        f'echo "$PWD $*" >>"{project.root}/calls"\n'
-        f'[ "$1 $2" = "stack output" ] && exec cat "{project.root}/outputs.json"\n'
-        '[ "$1" = preview ] && exit 255\nexit 0',
-    )
-
-
 def _calls(project: Project) -> list[str]:
     path = project.root / "calls"
     return [line.removeprefix(f"{project.root} ") for line in path.read_text().splitlines()]
@@ -106,7 +94,7 @@ def _outputs(server: Server) -> dict[str, object]:
 
 
 def test_other_stacks_are_the_pulumi_cli_in_the_projects_folder(project: Project, server: Server) -> None:
-    variables = _pulumi(project, _outputs(server)) | {"RUNPOD_API_KEY": "right-key"}
+    variables = project.pulumi(_outputs(server)) | {"RUNPOD_API_KEY": "right-key"}
     project.berth("destroy", "--stack", "dev", "--yes", variables=variables)
     project.berth("refresh", "--stack", "dev", "--yes", "--json", variables=variables)
     said = project.berth("up", "--stack", "dev", "--yes", variables=variables).stdout
@@ -124,7 +112,7 @@ def test_other_stacks_are_the_pulumi_cli_in_the_projects_folder(project: Project
 
 def test_a_failed_run_of_the_cli_is_exit_status_1(project: Project, server: Server) -> None:
     done = project.berth(
-        "preview", "--stack", "dev", exit_status=1, variables=_pulumi(project, _outputs(server))
+        "preview", "--stack", "dev", exit_status=1, variables=project.pulumi(_outputs(server))
     )
     assert "Traceback" not in done.stderr
 
@@ -163,14 +151,14 @@ def test_without_a_pulumi_cli_the_message_says_how_to_get_it(project: Project) -
 
 
 def test_a_pulumi_cli_that_is_too_old_is_refused(project: Project) -> None:
-    variables = _pulumi(project, {}, version="v3.100.0")
+    variables = project.pulumi({}, version="v3.100.0")
     said = project.berth("preview", "--stack", "dev", exit_status=1, variables=variables).stderr
     assert "is 3.100.0; this project needs 3.260.0 or newer" in said
     assert not (project.root / "calls").exists()
 
 
 def test_output_gives_all_one_or_json(project: Project, server: Server) -> None:
-    variables = _pulumi(project, _outputs(server))
+    variables = project.pulumi(_outputs(server))
     assert project.berth("output", "--stack", "dev", "model", variables=variables).stdout == "served\n"
     everything = project.berth("output", "--stack", "dev", "--json", variables=variables).stdout
     assert json.loads(everything)["endpoints"]["runpod"]["id"] == "ep1"
@@ -182,7 +170,7 @@ def test_output_gives_all_one_or_json(project: Project, server: Server) -> None:
 
 
 def test_smoke_says_yes_to_a_stack_whose_endpoints_do_their_job(project: Project, server: Server) -> None:
-    variables = _pulumi(project, _outputs(server)) | {"RUNPOD_API_KEY": "right-key"}
+    variables = project.pulumi(_outputs(server)) | {"RUNPOD_API_KEY": "right-key"}
     report = json.loads(project.berth("smoke", "--stack", "dev", "--json", variables=variables).stdout)
     assert report["ok"]
     assert [endpoint["platform"] for endpoint in report["endpoints"]] == ["eks", "runpod"]
@@ -193,7 +181,7 @@ def test_smoke_says_yes_to_a_stack_whose_endpoints_do_their_job(project: Project
 
 def test_smoke_says_no_with_the_reason(project: Project, server: Server) -> None:
     server.stream = []
-    variables = _pulumi(project, _outputs(server)) | {"RUNPOD_API_KEY": "right-key"}
+    variables = project.pulumi(_outputs(server)) | {"RUNPOD_API_KEY": "right-key"}
     done = project.berth("smoke", "--stack", "dev", exit_status=1, variables=variables)
     assert "eks: streamed answer: the stream ended without [DONE]" in done.stderr
     report = json.loads(
@@ -205,7 +193,7 @@ def test_smoke_says_no_with_the_reason(project: Project, server: Server) -> None
 def test_smoke_without_the_runpod_key_says_which_variable_is_missing(
     project: Project, server: Server
 ) -> None:
-    variables = _pulumi(project, _outputs(server)) | {"RUNPOD_API_KEY": ""}
+    variables = project.pulumi(_outputs(server)) | {"RUNPOD_API_KEY": ""}
     assert (
         "RUNPOD_API_KEY is not set"
         in project.berth("smoke", "--stack", "dev", exit_status=1, variables=variables).stderr

@@ -71,7 +71,7 @@ def test_the_first_run_installs_the_lock_and_makes_the_project_importable(made: 
         check=True,
     ).stdout
     installed = {
-        (name.lower().replace("_", "-"), version)
+        (re.sub(r"[-_.]+", "-", name).lower(), version)
         for name, version in re.findall(r"(\S+)==(\S+)", listed)
         if name != "setuptools"  # Python 3.11's venv brings one, and uv leaves it
     }

@@ -66,3 +66,10 @@ def test_no_key_is_refused() -> None:
     _, errors = process.communicate(timeout=15)
     assert process.returncode == 2
     assert "RUNPOD_API_KEY" in errors
+
+
+def test_a_speed_that_stops_time_is_refused() -> None:
+    process = _start("--port", "0", "--key", KEY, "--speed", "0")
+    _, errors = process.communicate(timeout=15)
+    assert process.returncode == 2
+    assert "--speed 0 must be more than 0" in errors

@@ -18,6 +18,7 @@ from tests.runpod.conftest import (
     Platform,
     body,
     start_platform,
+    wait_until,
 )
 
 if TYPE_CHECKING:
@@ -243,8 +244,75 @@ def test_releases_are_made_by_what_runs_and_say_the_difference(platform: Platfor
         "percentOnLatest": 0,
     }
     newest, first = answer["releases"]
-    assert newest["diff"] == [{"field": "image", "old": IMAGE, "new": OTHER_IMAGE}]
+    assert newest["diff"] == [{"field": "template.imageName", "old": IMAGE, "new": OTHER_IMAGE}]
     assert first["diff"] == []
+
+
+def test_workers_without_a_machine_or_without_health_are_listed_and_counted(tmp_path: Path) -> None:
+    platform = start_platform(tmp_path, speed=10)
+    try:
+        platform.delegate()
+        throttled = platform.create(dataCenterIds=["US-WA-1", "US-TX-3"])
+        platform.worker_fault(throttled, "no_capacity")
+        platform.api.patch(f"/serverless/{throttled['id']}", json={"workers": {"min": 1}})
+        wait_until(lambda: platform.states(throttled) == ["THROTTLED"], "the worker waits for a machine")
+        answer = platform.api.get(f"/serverless/{throttled['id']}/workers").json()
+        assert (answer["summary"]["throttled"], answer["summary"]["total"]) == (1, 1)
+        (worker,) = answer["workers"]
+        placed = ("gpuTypeId", "dataCenterId", "uptimeSeconds", "startedAt")
+        assert [worker[field] for field in placed] == [None] * 4
+        # What waits for a machine costs nothing.
+        assert platform.api.get("/billing/serverless").json()["records"] == []
+        platform.forget_faults()
+        wait_until(lambda: platform.states(throttled) == ["IDLE"], "the worker has a machine")
+        (worker,) = platform.workers(throttled)
+        assert (worker["gpuTypeId"], worker["dataCenterId"]) == ("NVIDIA RTX A5000", "US-TX-3")
+        platform.launcher.refusal = "no such image"
+        broken = platform.create(workers={"min": 1, "max": 1})
+        wait_until(lambda: platform.states(broken) == ["UNHEALTHY"], "the worker has given up")
+        answer = platform.api.get(f"/serverless/{broken['id']}/workers").json()
+        assert (answer["summary"]["unhealthy"], answer["summary"]["total"]) == (1, 1)
+        assert answer["workers"][0]["gpuTypeId"] == "NVIDIA RTX A5000"
+    finally:
+        platform.cloud.stop()
+
+
+def test_a_roll_out_goes_on_while_a_worker_of_an_older_release_is_busy(platform: Platform) -> None:
+    made = platform.create(workers={"max": 2})
+    url = f"/serverless/{made['id']}"
+    with platform.edge(made).stream("GET", "/stream?n=1000&every=0.01") as busy:
+        assert busy.status_code == 200
+        platform.api.patch(url, json={"image": OTHER_IMAGE})
+        (old,) = platform.workers(made)
+        assert (old["status"], old["isStale"], old["version"]) == ("RUNNING", True, 1)
+        answer = platform.api.get(f"{url}/releases").json()
+        assert answer["rollout"] == {
+            "inProgress": True,
+            "workersOnLatest": 0,
+            "workersTotal": 1,
+            "percentOnLatest": 0,
+        }
+        assert [release["workerCount"] for release in answer["releases"]] == [0, 1]
+        assert platform.edge(made).get("/v1/models").status_code == 200
+        rollout = platform.api.get(f"{url}/releases").json()["rollout"]
+        assert (rollout["workersOnLatest"], rollout["percentOnLatest"]) == (1, 50)
+    wait_until(lambda: len(platform.workers(made)) == 1, "the older worker is gone")
+    rollout = platform.api.get(f"{url}/releases").json()["rollout"]
+    assert (rollout["inProgress"], rollout["percentOnLatest"]) == (False, 100)
+
+
+def test_a_release_says_each_setting_that_differs_by_the_platforms_name(platform: Platform) -> None:
+    made = platform.create()
+    url = f"/serverless/{made['id']}"
+    change = {"env": {"PORT": "9000"}, "disk": 30, "gpu": {"pools": ["ADA_24"], "count": 2}, "timeout": 1000}
+    assert platform.api.patch(url, json=change).status_code == 200
+    newest = platform.api.get(f"{url}/releases").json()["releases"][0]
+    assert newest["diff"] == [
+        {"field": "template.containerDiskInGb", "old": 20, "new": 30},
+        {"field": "template.env", "old": made["env"], "new": {"PORT": "9000"}},
+        {"field": "gpuIds", "old": ["AMPERE_24"], "new": ["ADA_24"]},
+        {"field": "gpuCount", "old": 1, "new": 2},
+    ]
 
 
 def test_delete_answers_204_once_and_404_then(platform: Platform) -> None:
@@ -271,13 +339,16 @@ def test_what_is_not_json_or_no_operation_is_refused_as_a_problem(platform: Plat
     response = platform.api.put("/serverless")
     assert response.status_code == 405
     assert response.headers["content-type"] == "application/problem+json"
+    assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
+    response = platform.api.get("/serverless/a%0Ab")
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
 
 
 def test_delegation_needs_the_repositorys_policy(bare_platform: Platform) -> None:
     def post(resource: str = REPOSITORY_ARN) -> httpx.Response:
         return bare_platform.api.post("/registries/delegations", json={"resource": resource, "name": "ours"})
 
-    assert post("arn:aws:s3:::bucket").status_code == 422
+    assert post("arn:aws:s3:::bucket").status_code == 400
     bare_platform.registry.policy_text = None
     assert post().status_code == 400
     only_one = json.dumps(POLICY).replace("prod-us-west-2", "someone-else")

@@ -71,6 +71,7 @@ def _declare(**options: Any) -> RunpodEndpoint:
         "runpod",
         settings=SETTINGS,
         serving=SERVING,
+        task="generate",
         image=IMAGE,
         api_url="https://api.runpod.io/v2",
         **options,

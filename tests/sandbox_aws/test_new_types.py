@@ -44,6 +44,13 @@ def named_vpc(sandbox: Sandbox) -> tuple[Any, str, list[str]]:
     return ec2, vpc, subnets
 
 
+def test_the_key_that_aws_makes_for_a_volume_is_awss_own(sandbox: Sandbox) -> None:
+    zone = sandbox.client("ec2").describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
+    volume = sandbox.client("ec2").create_volume(AvailabilityZone=zone, Size=8, Encrypted=True)
+    key = sandbox.client("kms").describe_key(KeyId=volume["KmsKeyId"])["KeyMetadata"]
+    assert key["KeyManager"] == "AWS"
+
+
 def test_interface_endpoints(named_vpc: tuple[Any, str, list[str]]) -> None:
     ec2, vpc, subnets = named_vpc
     group = ec2.create_security_group(GroupName="ends", Description="x", VpcId=vpc)["GroupId"]
