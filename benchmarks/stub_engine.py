@@ -1,7 +1,8 @@
 """Stands for `vllm serve` where the door in front of it is measured: answers like it, at a pace that is set.
 
-STUB_TOKENS tokens for each answer, STUB_TOKEN_MS milliseconds apart; what is not streamed comes at once. Each
-streamed token is the time at which it left, in nanoseconds of this machine's monotonic clock.
+STUB_TOKENS tokens for each answer, one in each step of STUB_STEP_MS milliseconds, for all answers at the
+same moment, as vLLM's engine has them; what is not streamed comes at once. Each streamed token is the time at
+which it left, in nanoseconds of this machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from aiohttp import web
 
 _TOKENS = int(os.environ.get("STUB_TOKENS", "16"))
-_TOKEN_SECONDS = float(os.environ.get("STUB_TOKEN_MS", "50")) / 1000
+_STEP_SECONDS = float(os.environ.get("STUB_STEP_MS", "50")) / 1000
 _IDENTITY = {"id": "chatcmpl-stub", "created": 0, "model": "stub"}
 
 
@@ -30,7 +31,7 @@ async def _chat(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
     for _ in range(_TOKENS):
-        await asyncio.sleep(_TOKEN_SECONDS)
+        await asyncio.sleep(_STEP_SECONDS - time.monotonic() % _STEP_SECONDS)
         choice = {"index": 0, "delta": {"content": str(time.monotonic_ns())}, "finish_reason": None}
         chunk = {**_IDENTITY, "object": "chat.completion.chunk", "choices": [choice]}
         await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")

@@ -45,6 +45,7 @@ __all__ = ["RESERVED", "SECRETS"]
 EXIT_USAGE = 64
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  # a container's port is meant to be reached
 DOOR_PYTHON = "/opt/berth/door/bin/python"
+VOLUME = "/runpod-volume"  # where RunPod mounts one, which may belong to another user than the image's
 # How long the queue door may take to answer its jobs when vLLM is gone.
 LAST_ANSWERS_SECONDS = 15.0
 # Kubernetes keeps no more of a termination message (4096 bytes).
@@ -79,8 +80,15 @@ def write_termination_log(text: str) -> None:
 
 
 def start_vllm(arguments: list[str], host: str, port: int) -> Child:
-    """Start the server. What RunPod tells its workers is not for it: it would be in dumps and in plugins."""
+    """Start the server.
+
+    What RunPod tells its workers is not for it: it would be in dumps and in plugins. Caches on a volume that
+    cannot be written are left where vLLM has them by itself, rather than ending its start.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")}
+    if not os.access(VOLUME, os.W_OK | os.X_OK):
+        for name in [name for name, value in environment.items() if value.startswith(f"{VOLUME}/")]:
+            say(f"{name} is not used: {environment.pop(name)} cannot be written")
     try:
         return Child(["vllm", "serve", *arguments, "--host", host, "--port", str(port)], environment)
     except OSError as error:

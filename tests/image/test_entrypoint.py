@@ -106,6 +106,14 @@ def test_arguments_go_on_unchanged_with_host_and_port(run: Run) -> None:
     assert told["args"] == [*expected, "--host", entrypoint.host, "--port", str(entrypoint.port)]
 
 
+def test_caches_on_a_volume_that_cannot_be_written_stay_in_the_container(run: Run) -> None:
+    entrypoint = run("m", HF_HOME="/runpod-volume/huggingface", HOME="/home")
+    wait_for(lambda: entrypoint.health() == 200)
+    told = httpx.get(f"http://{entrypoint.host}:{entrypoint.port}/", trust_env=False).json()
+    assert (told["env"]["HF_HOME"], told["env"]["HOME"]) == (None, "/home")
+    assert "HF_HOME is not used: /runpod-volume/huggingface cannot be written" in entrypoint.log
+
+
 def test_no_health_server_where_the_port_is_vllms_own(run: Run) -> None:
     entrypoint = run("m", PORT_HEALTH="")
     wait_for(lambda: "serving" in entrypoint.log)
