@@ -61,7 +61,7 @@ class Platform:
     async def start(self) -> str:
         """Listen on a free port; return the base URL."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)  # all connect at once
         await site.start()
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 

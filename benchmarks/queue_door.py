@@ -270,7 +270,8 @@ def main() -> None:
     if options.output:
         kept = {
             "machine": f"{platform.platform()}, {os.cpu_count()} cores",
-            "command": " ".join(["python -m benchmarks.queue_door", *sys.argv[1:]]),
+            # Without the folders of the machine that it ran on.
+            "command": "python -m benchmarks.queue_door --reference FOLDER PYTHON --output FILE",
             "rounds": options.rounds,
             "requests_per_round": levels,
             "rows": rows,

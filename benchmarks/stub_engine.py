@@ -59,7 +59,7 @@ def main() -> None:
             web.get("/health", _health),
         ]
     )
-    web.run_app(app, host=host, port=int(port), print=None, access_log=None)
+    web.run_app(app, host=host, port=int(port), print=None, access_log=None, backlog=1024)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Health:
     """
 
     def __init__(self, host: str, port: int, is_leaving: Callable[[], bool]) -> None:
-        self._host, self._port = host, port
+        self._address = f"{host}:{port}"
         self._is_leaving = is_leaving
         self._was_ready = False
 
@@ -31,21 +31,23 @@ class Health:
         """Return 204 while vLLM loads, 200 while it serves, 503 when it drains, has ended or is stuck."""
         if self._is_leaving():
             return 503
-        answers = self._answers()
+        answers = serves(self._address)
         self._was_ready = self._was_ready or answers
         if not self._was_ready:
             return 204
         return 200 if answers else 503
 
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=_PROBE_SECONDS)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+
+def serves(address: str) -> bool:
+    """Tell whether vLLM answers at an address, `host:port`, that it is well."""
+    connection = http.client.HTTPConnection(address, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def serve(health: Health, host: str, port: int) -> None:

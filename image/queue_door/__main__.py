@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import http.client
 import os
 import resource
-import time
+import select
+import sys
 from urllib.parse import urlsplit
 
 # The SDK's own default writes every prompt and every answer to the log.
@@ -21,32 +21,27 @@ os.environ.setdefault("RUNPOD_LOG_LEVEL", os.environ.get("RUNPOD_DEBUG_LEVEL", "
 
 import runpod  # type: ignore[import-untyped]  # reads its variables when it is imported
 import uvloop
+from health import serves
 from runpod.serverless.modules import rp_scale  # type: ignore[import-untyped]
 
 from queue_door.engine import Engine
 from queue_door.jobs import Jobs
 from queue_door.loop import Loop
 
-_PROBE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.25
 _OTHER_FILES = 256
 
 
 def wait_until_it_serves(url: str) -> None:
-    """Wait for vLLM's health; how long it may take is the entrypoint's and the platform's business."""
-    while not _answers(url):
-        time.sleep(_PAUSE_SECONDS)
+    """Wait for vLLM's health; how long it may take is the entrypoint's and the platform's business.
 
-
-def _answers(url: str) -> bool:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_PROBE_SECONDS)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    Raises:
+        SystemExit: vLLM, or the entrypoint, has ended first.
+    """
+    while not serves(urlsplit(url).netloc):
+        said, _, _ = select.select([sys.stdin], [], [], _PAUSE_SECONDS)
+        if said:
+            sys.exit()
 
 
 def allow_connections(jobs_at_once: int) -> None:

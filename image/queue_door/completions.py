@@ -73,7 +73,7 @@ async def batch(engine: Engine, job_id: str, given: dict[str, Any]) -> dict[str,
 def sampled(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return route and body of an input with `sampling_params`, as the published worker makes them."""
     fields = Fields(given)
-    parameters = fields.rest.pop("sampling_params")
+    parameters = fields.rest.pop("sampling_params", None)
     if not isinstance(parameters, dict):
         raise wrong("sampling_params", f"must be an object, not {described(parameters)}")
     route, body = _request(fields)

@@ -17,10 +17,13 @@ def described(value: object) -> str:
 
 
 class Fields:
-    """The fields of an input. Those that are read are taken out; what is left goes on to vLLM as it is."""
+    """The fields of an input. Those that are read are taken out; what is left goes on to vLLM as it is.
+
+    A field that is null is as if it were not there: clients write so what they have nothing to say about.
+    """
 
     def __init__(self, given: dict[str, Any]) -> None:
-        self.rest = dict(given)
+        self.rest = {name: value for name, value in given.items() if value is not None}
 
     def __contains__(self, name: str) -> bool:
         return name in self.rest

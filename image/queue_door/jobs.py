@@ -102,7 +102,7 @@ class Jobs:
         if "audio" in given:
             return media.transcribe
         if "image" in given:
-            return media.image_task if "task" in given else completions.complete
+            return media.image_task if given.get("task") is not None else completions.complete
         if "texts" in given:
             return pooling.embed
         if "text" in given:

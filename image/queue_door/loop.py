@@ -12,6 +12,7 @@ What is replaced is when (runpod 1.12.0, serverless/modules/rp_scale.py):
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -121,7 +122,8 @@ class Loop(rp_scale.JobScaler):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001  # whatever it is, the worker has to go on asking
             rp_scale.log.error(f"Jobs cannot be asked for: {type(error).__name__}: {error}")
             pause = _FAILED_SECONDS
-        await asyncio.wait({asyncio.ensure_future(self._shutdown_event.wait())}, timeout=pause)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._shutdown_event.wait(), pause)
         return []
 
     async def _watch_engine(self) -> None:

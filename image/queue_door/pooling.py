@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from queue_door.fields import Fields
+from queue_door.fields import Fields, described, wrong
 
 if TYPE_CHECKING:
     from queue_door.engine import Engine
@@ -33,9 +33,10 @@ async def embed(engine: Engine, job_id: str, given: dict[str, Any]) -> dict[str,
     texts = fields.texts("texts" if "texts" in fields else "text")
     normalize = fields.flag("normalize", default=True)
     size = fields.whole("batch_size", _BATCH_SIZE)
-    if "instruction" in fields:
-        instruction = fields.text("instruction")
-        texts = [instruction + text for text in texts]
+    instruction = fields.rest.pop("instruction", "")
+    if not isinstance(instruction, str):
+        raise wrong("instruction", f"must be a string, not {described(instruction)}")
+    texts = [instruction + text for text in texts]
     if not normalize:
         fields.rest["use_activation"] = False  # vLLM's own name for it
     free = asyncio.Semaphore(_BATCHES_AT_ONCE)

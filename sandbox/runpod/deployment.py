@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandbox.runpod import catalogue
@@ -31,7 +31,7 @@ class Deployment:
     version: int
     image: str
     args: tuple[str, ...] | None
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     port: int
     health_port: int | None
     health_path: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from sandbox.containers import Container, ContainerError, ImageError, ImageStore
@@ -27,7 +27,7 @@ class Launch:
         name: the worker's id.
         image: by tag or digest.
         args: in the place of the image's CMD; None keeps it.
-        env: over the image's ENV.
+        env: over the image's ENV; with secrets in it.
         address: the worker's own loopback address.
         directory: the worker's own folder.
         log_path: where its output goes.
@@ -36,7 +36,7 @@ class Launch:
     name: str
     image: str
     args: tuple[str, ...] | None
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     address: str
     directory: Path
     log_path: Path

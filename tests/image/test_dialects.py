@@ -56,6 +56,9 @@ def test_what_a_client_says_comes_before_the_defaults(shared_worker: Worker) -> 
     given = {"max_tokens": 7, "temperature": 0, "top_k": 50, "stop": ["."], "seed": 3, "model": "a-lora"}
     shared_worker.run(prompt="ahoy", **given)
     assert shared_worker.last["body"] == {**DEFAULTS, **given, "prompt": "ahoy"}
+    # Null is nothing said.
+    shared_worker.run(prompt="ahoy", max_tokens=None, stop=None, top_k=None)
+    assert shared_worker.last["body"] == {**DEFAULTS, "prompt": "ahoy"}
 
 
 def test_the_published_workers_inputs_have_its_outputs(shared_worker: Worker) -> None:
@@ -104,7 +107,8 @@ def test_texts_go_in_batches_after_their_instruction(shared_worker: Worker) -> N
     sent = [request["body"]["input"] for request in shared_worker.seen["requests"][before:]]
     assert sorted(map(len, sent)) == [6, 32, 32]
     assert sorted(text for texts in sent for text in texts) == sorted(f"Represent: {n}" for n in range(70))
-    shared_worker.run(texts=["a", "b", "c"], batch_size=2)
+    shared_worker.run(texts=["a", "b", "c"], batch_size=2, instruction="")
+    assert "instruction" not in shared_worker.last["body"]
     assert len(shared_worker.seen["requests"]) == before + 5
 
 
@@ -159,7 +163,7 @@ def test_speech_to_text(shared_worker: Worker) -> None:
     assert shared_worker.last["route"] == "/v1/audio/translations"
     assert shared_worker.last["body"]["language"] == "de"
     assert shared_worker.last["body"]["prompt"] == "A ship."
-    output = shared_worker.run(audio=WAV, timestamps="word")
+    output = shared_worker.run(audio=WAV, timestamps="word", language=None, task=None)
     assert output["chunks"] == [{"timestamp": [0.0, 0.5], "text": "ahoy"}]
 
 
@@ -226,6 +230,7 @@ IMAGE_KINDS = "png, jpeg, gif, webp, bmp"
         ({"texts": []}, "input.texts is empty"),
         ({"texts": ["a", " "]}, "input.texts[1] is empty"),
         ({"texts": ["a"], "batch_size": 0}, "input.batch_size must be a whole number of 1 or more, not 0"),
+        ({"texts": ["a"], "instruction": 3}, "input.instruction must be a string, not a number"),
         ({"texts": ["a"], "normalize": 1}, "input.normalize must be true or false, not a number"),
         ({"image": PNG}, "input.prompt is missing: give a string"),
         ({"image": "not!base64", "prompt": "a"}, "input.image is not base64"),

@@ -48,6 +48,18 @@ def test_a_worker_stopped_while_vllm_loads_ends(start_worker: StartWorker, tmp_p
     assert not worker.platform.takes
 
 
+def test_when_vllm_ends_while_it_loads_so_does_the_container(
+    start_worker: StartWorker, tmp_path: Path
+) -> None:
+    (tmp_path / "hold").touch()
+    worker = start_worker(FAKE_VLLM_HOLD=str(tmp_path / "hold"))
+    wait_for(lambda: "key is" in worker.log)
+    wait_for(lambda: any("uvloop" in item.path for item in _child(worker, "queue_door").memory_maps()))
+    _child(worker, "fake_engine").kill()
+    assert worker.process.wait(10) == 137  # before the door would be killed
+    assert worker.log.splitlines()[-1] == "berth: vLLM ended with status 137: its log gives no reason"
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "most"),
     [

@@ -185,6 +185,21 @@ class Platform:
     def worker_fault(self, endpoint: dict[str, Any], kind: str, **options: Any) -> None:
         self._post_fault({"endpoint": endpoint["id"], "kind": kind, **options})
 
+    def clear(self) -> None:
+        """Delete all that a test has made, for the next one."""
+        self.forget_faults()
+        for path, name in (
+            ("/serverless", "endpoints"),
+            ("/network-volumes", "networkVolumes"),
+            ("/registries/delegations", "delegations"),
+            ("/registries", "registries"),
+        ):
+            for item in self.api.get(path).json()[name]:
+                assert self.api.delete(f"{path}/{item['id']}").status_code == 204
+        assert self.launcher.alive() == 0
+        vars(self.launcher).update(vars(type(self.launcher)()))
+        vars(self.registry).update(vars(FakeRegistry(json.dumps(POLICY))))
+
     def forget_faults(self) -> None:
         assert self.admin.delete("/faults").status_code == 200
 
@@ -283,9 +298,27 @@ def start_platform(
     return Platform(cloud, launcher, registry, api)
 
 
+@pytest.fixture(scope="module")
+def module_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """Yield the platform that the tests of a module have one after the other."""
+    directory = tmp_path_factory.mktemp("module") / "runpod"
+    platform = start_platform(directory, wait_seconds=10.0, job_limits=JobLimits(poll_seconds=0.5))
+    yield platform
+    platform.cloud.stop()
+    assert platform.launcher.alive() == 0
+
+
 @pytest.fixture
-def bare_platform(tmp_path: Path) -> Iterator[Platform]:
-    platform = start_platform(tmp_path / "runpod", wait_seconds=10.0, job_limits=JobLimits(poll_seconds=1.0))
+def bare_platform(module_platform: Platform) -> Iterator[Platform]:
+    """Yield a platform on which nothing has been made."""
+    yield module_platform
+    module_platform.clear()
+
+
+@pytest.fixture
+def own_platform(tmp_path: Path) -> Iterator[Platform]:
+    """Yield a platform that has never been asked, in the folder `runpod`; the test may stop it."""
+    platform = start_platform(tmp_path / "runpod")
     yield platform
     platform.cloud.stop()
     assert platform.launcher.alive() == 0

@@ -46,9 +46,10 @@ def _run_a_worker(platform: Platform, seconds: float, **changes: Any) -> dict[st
     return endpoint
 
 
-def test_nothing_ran_nothing_is_owed(platform: Platform) -> None:
-    platform.create()
-    bill = _bill(platform)
+def test_nothing_ran_nothing_is_owed(own_platform: Platform) -> None:
+    own_platform.delegate()
+    own_platform.create()
+    bill = _bill(own_platform)
     assert bill["records"] == []
     assert bill["metadata"]["totals"]["totalAmount"] == 0
     assert bill["metadata"]["recordCount"] == bill["metadata"]["uniqueServerlessCount"] == 0

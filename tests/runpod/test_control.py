@@ -364,10 +364,11 @@ def test_delegation_needs_the_repositorys_policy(bare_platform: Platform) -> Non
     assert "no delegation" in _post(bare_platform, body()).json()["detail"]
 
 
-def test_a_restart_knows_everything_again(platform: Platform, tmp_path: Path) -> None:
-    made = platform.create()
-    platform.api.patch(f"/serverless/{made['id']}", json={"image": OTHER_IMAGE})
-    platform.cloud.stop()
+def test_a_restart_knows_everything_again(own_platform: Platform, tmp_path: Path) -> None:
+    own_platform.delegate()
+    made = own_platform.create()
+    own_platform.api.patch(f"/serverless/{made['id']}", json={"image": OTHER_IMAGE})
+    own_platform.cloud.stop()
     again = start_platform(tmp_path / "runpod")
     try:
         found = again.api.get(f"/serverless/{made['id']}").json()

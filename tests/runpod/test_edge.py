@@ -20,10 +20,25 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def hasty_platform(tmp_path: Path) -> Iterator[Platform]:
-    """Yield a platform whose limits are short."""
+    """Yield a platform whose limits are short: a second for a worker, and half of one for its answer."""
     platform = start_platform(
-        tmp_path / "runpod", wait_seconds=1.0, request_seconds=2.0, payload_bytes=2_000_000, retry_seconds=0.5
+        tmp_path / "runpod",
+        wait_seconds=10.0,
+        request_seconds=15.0,
+        payload_bytes=2_000_000,
+        retry_seconds=5.0,
+        speed=10.0,
     )
+    platform.delegate()
+    yield platform
+    platform.cloud.stop()
+    assert platform.launcher.alive() == 0
+
+
+@pytest.fixture
+def brisk_platform(tmp_path: Path) -> Iterator[Platform]:
+    """Yield a platform on which ten seconds pass in one."""
+    platform = start_platform(tmp_path / "runpod", speed=10.0)
     platform.delegate()
     yield platform
     platform.cloud.stop()
@@ -40,7 +55,7 @@ def _log(platform: Platform, endpoint: dict[str, Any], worker_id: str, **query: 
     lines = []
     url = f"/serverless/{endpoint['id']}/workers/{worker_id}/logs"
     try:
-        with platform.api.stream("GET", url, params=query, timeout=1.0) as response:
+        with platform.api.stream("GET", url, params=query, timeout=0.5) as response:
             assert response.status_code == 200
             for line in response.iter_lines():
                 if line.startswith("data:"):
@@ -88,11 +103,11 @@ def test_an_unknown_endpoint_is_404(platform: Platform) -> None:
 
 def test_a_stream_arrives_event_by_event(platform: Platform) -> None:
     made = platform.create()
-    with platform.edge(made).stream("GET", "/stream?n=4&every=0.3") as response:
+    with platform.edge(made).stream("GET", "/stream?n=4&every=0.2") as response:
         times = [time.monotonic() for line in response.iter_lines() if line]
     assert len(times) == 4
-    assert times[-1] - times[0] > 0.6
-    assert all(later - earlier > 0.1 for earlier, later in pairwise(times))
+    assert times[-1] - times[0] > 0.4
+    assert all(later - earlier > 0.05 for earlier, later in pairwise(times))
 
 
 def test_a_request_body_is_streamed(platform: Platform) -> None:
@@ -118,11 +133,13 @@ def test_a_client_that_leaves_is_gone_for_the_worker_too(platform: Platform) -> 
     wait_until(lambda: platform.workers(made)[0]["status"] == "IDLE", "the worker is free")
 
 
-def test_a_client_that_leaves_while_it_waits_frees_its_place(platform: Platform) -> None:
-    made = platform.create(env=_environment(FAKE_LOADING_SECONDS="1"), workers={"max": 1, "idleTimeout": 1})
+def test_a_client_that_leaves_while_it_waits_frees_its_place(brisk_platform: Platform) -> None:
+    made = brisk_platform.create(
+        env=_environment(FAKE_LOADING_SECONDS="0.6"), workers={"max": 1, "idleTimeout": 1}
+    )
     with pytest.raises(httpx.ReadTimeout):
-        platform.edge(made).get("/v1/models", timeout=0.3)
-    wait_until(lambda: platform.workers(made) == [], "the worker that nobody waits for is scaled down")
+        brisk_platform.edge(made).get("/v1/models", timeout=0.3)
+    wait_until(lambda: brisk_platform.workers(made) == [], "the worker that nobody waits for is scaled down")
 
 
 def test_a_worker_is_initializing_until_its_health_says_200(platform: Platform) -> None:
@@ -136,27 +153,27 @@ def test_a_worker_is_initializing_until_its_health_says_200(platform: Platform) 
         assert time.monotonic() - begin >= 1.0
 
 
-def test_more_requests_get_more_workers_and_idle_ones_go(platform: Platform) -> None:
-    made = platform.create(
-        workers={"min": 0, "max": 2, "idleTimeout": 1}, scaling={"type": "REQUEST_COUNT", "requestCount": 2}
+def test_more_requests_get_more_workers_and_idle_ones_go(brisk_platform: Platform) -> None:
+    made = brisk_platform.create(
+        workers={"min": 0, "max": 2, "idleTimeout": 5}, scaling={"type": "REQUEST_COUNT", "requestCount": 2}
     )
     with ThreadPoolExecutor(8) as pool:
-        requests = [pool.submit(platform.edge(made).get, "/slow?seconds=1.5") for _ in range(8)]
-        wait_until(lambda: len(platform.workers(made)) == 2, "two workers")
+        requests = [pool.submit(brisk_platform.edge(made).get, "/slow?seconds=0.7") for _ in range(8)]
+        wait_until(lambda: len(brisk_platform.workers(made)) == 2, "two workers")
         assert {request.result().status_code for request in requests} == {200}
-    assert len(platform.launcher.launches) == 2
-    wait_until(lambda: platform.workers(made) == [], "no worker is left")
-    assert platform.launcher.alive() == 0
-    assert platform.edge(made).get("/v1/models").status_code == 200
+    assert len(brisk_platform.launcher.launches) == 2
+    wait_until(lambda: brisk_platform.workers(made) == [], "no worker is left")
+    assert brisk_platform.launcher.alive() == 0
+    assert brisk_platform.edge(made).get("/v1/models").status_code == 200
 
 
-def test_min_workers_are_started_at_once_and_stay(platform: Platform) -> None:
-    made = platform.create(workers={"min": 1, "max": 1, "idleTimeout": 1})
-    wait_until(lambda: [w["status"] for w in platform.workers(made)] == ["IDLE"], "the worker is ready")
-    time.sleep(1.5)
-    assert len(platform.workers(made)) == 1
-    platform.api.patch(f"/serverless/{made['id']}", json={"workers": {"min": 0}})
-    wait_until(lambda: platform.workers(made) == [], "it goes when min is lowered")
+def test_min_workers_are_started_at_once_and_stay(brisk_platform: Platform) -> None:
+    made = brisk_platform.create(workers={"min": 1, "max": 1, "idleTimeout": 1})
+    wait_until(lambda: [w["status"] for w in brisk_platform.workers(made)] == ["IDLE"], "the worker is ready")
+    time.sleep(0.4)
+    assert len(brisk_platform.workers(made)) == 1
+    brisk_platform.api.patch(f"/serverless/{made['id']}", json={"workers": {"min": 0}})
+    wait_until(lambda: brisk_platform.workers(made) == [], "it goes when min is lowered")
 
 
 def test_a_release_replaces_idle_workers_at_once_and_busy_ones_after_their_request(
@@ -184,25 +201,25 @@ def test_a_release_replaces_idle_workers_at_once_and_busy_ones_after_their_reque
     assert edge.get("/x").json()["env"]["SETTING"] == "new"
 
 
-def test_a_worker_that_cannot_start_is_given_up_soon_and_its_log_says_why(platform: Platform) -> None:
-    made = platform.create(args="model --refuse")
+def test_a_worker_that_cannot_start_is_given_up_soon_and_its_log_says_why(brisk_platform: Platform) -> None:
+    made = brisk_platform.create(args="model --refuse")
     begin = time.monotonic()
-    answer = platform.edge(made).get("/v1/models")
+    answer = brisk_platform.edge(made).get("/v1/models")
     assert time.monotonic() - begin < 8
     assert answer.status_code == 502
-    (worker,) = platform.workers(made)
+    (worker,) = brisk_platform.workers(made)
     assert worker["status"] == "UNHEALTHY"
     assert f"worker {worker['id']} is unhealthy" in answer.json()["error"]
     assert f"/v2/serverless/{made['id']}/workers/{worker['id']}/logs" in answer.json()["error"]
-    lines = "\n".join(_log(platform, made, worker["id"]))
+    lines = "\n".join(_log(brisk_platform, made, worker["id"]))
     assert lines.count("error: unrecognized arguments: --refuse") == 3
     assert "container exited with status 2" in lines
     assert "given up after 3 starts" in lines
     begin = time.monotonic()
-    assert platform.edge(made).get("/v1/models").status_code == 502
+    assert brisk_platform.edge(made).get("/v1/models").status_code == 502
     assert time.monotonic() - begin < 1
-    platform.api.patch(f"/serverless/{made['id']}", json={"args": "model"})
-    assert platform.edge(made).get("/v1/models").status_code == 200
+    brisk_platform.api.patch(f"/serverless/{made['id']}", json={"args": "model"})
+    assert brisk_platform.edge(made).get("/v1/models").status_code == 200
 
 
 def test_after_a_while_a_failed_start_is_tried_again(hasty_platform: Platform) -> None:
@@ -234,16 +251,18 @@ def test_logs_come_with_source_tail_and_a_cursor(platform: Platform) -> None:
         assert next(response.iter_lines()).removeprefix("id: ") == ids[3]
 
 
-def test_a_worker_that_dies_is_an_error_for_its_requests_and_is_started_again(platform: Platform) -> None:
-    made = platform.create()
-    edge = platform.edge(made)
+def test_a_worker_that_dies_is_an_error_for_its_requests_and_is_started_again(
+    brisk_platform: Platform,
+) -> None:
+    made = brisk_platform.create()
+    edge = brisk_platform.edge(made)
     worker = edge.get("/v1/models").headers["x-runpod-worker-id"]
     broken = edge.get("/exit?status=3")
     assert broken.status_code == 502
     assert "error" in broken.json()
     again = edge.get("/v1/models")
     assert (again.status_code, again.headers["x-runpod-worker-id"]) == (200, worker)
-    assert "container exited with status 3" in "\n".join(_log(platform, made, worker))
+    assert "container exited with status 3" in "\n".join(_log(brisk_platform, made, worker))
 
 
 def test_limits_of_the_platform(hasty_platform: Platform) -> None:
@@ -252,8 +271,8 @@ def test_limits_of_the_platform(hasty_platform: Platform) -> None:
     assert edge.get("/v1/models").status_code == 200
     assert edge.post("/upload", content=b"x" * 2_000_001).status_code == 413
     assert edge.post("/upload", content=(b"x" * 500_000 for _ in range(5))).status_code == 413
-    slow = edge.get("/slow?seconds=4")
-    assert (slow.status_code, slow.json()["error"]) == (504, "request took longer than 2 s")
+    slow = edge.get("/slow?seconds=3")
+    assert (slow.status_code, slow.json()["error"]) == (504, "request took longer than 15 s")
     with edge.stream("GET", "/stream?n=100&every=0.1") as response:
         assert response.status_code == 200
         with pytest.raises(httpx.RemoteProtocolError):

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TWO_DAYS_SECONDS = 2 * 86_400
+FOUR_DAYS_SECONDS = 4 * 86_400
 CPU = {"gpu": None, "cpu": [{"id": "cpu5c", "vcpuCount": 2}]}
 
 
 @pytest.fixture
 def fast(tmp_path: Path) -> Iterator[Platform]:
-    """A platform with two days in a second, and containers that never start."""
-    platform = start_platform(tmp_path / "runpod", speed=TWO_DAYS_SECONDS)
+    """A platform with four days in a second, and containers that never start."""
+    platform = start_platform(tmp_path / "runpod", speed=FOUR_DAYS_SECONDS)
     platform.delegate()
     platform.launcher.refusal = "not now"
     yield platform

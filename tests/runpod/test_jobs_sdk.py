@@ -108,17 +108,17 @@ def test_a_cancelled_job_is_stopped_in_the_worker_and_the_others_go_on(
     shared: Platform, plain: dict[str, Any]
 ) -> None:
     endpoint = runpod.Endpoint(plain["id"], api_key=KEY)
-    stays, goes = endpoint.run({"do": "sleep", "seconds": 4}), endpoint.run({"do": "sleep", "seconds": 60})
+    stays, goes = endpoint.run({"do": "sleep", "seconds": 2}), endpoint.run({"do": "sleep", "seconds": 60})
     wait_until(lambda: f"begun {goes.job_id}" in _log(shared, plain), "the job runs")
     assert goes.cancel()["status"] == "CANCELLED"
     wait_until(lambda: f"cancelled {goes.job_id}" in _log(shared, plain), "the worker stops it")
-    assert stays.output(timeout=30) == {"slept": 4}
+    assert stays.output(timeout=30) == {"slept": 2}
     assert goes.status() == "CANCELLED"
 
 
 def test_progress_is_seen_before_the_result(shared: Platform, plain: dict[str, Any]) -> None:
     jobs = shared.jobs(plain)
-    job_id = jobs.post("/run", json={"input": {"do": "progress", "seconds": 2}}).json()["id"]
+    job_id = jobs.post("/run", json={"input": {"do": "progress", "seconds": 0.5}}).json()["id"]
     wait_until(lambda: job_status(jobs, job_id).get("output") == "half way", "progress is shown")
     assert job_status(jobs, job_id)["status"] == "IN_PROGRESS"
     wait_until(lambda: job_status(jobs, job_id)["status"] == "COMPLETED", "the job is done")
@@ -189,7 +189,7 @@ def test_jobs_run_side_by_side_in_one_worker(shared: Platform, plain: dict[str, 
     outputs: list[Any] = []
 
     def ask() -> None:
-        outputs.append(endpoint.run_sync({"do": "sleep", "seconds": 3}, timeout=60))
+        outputs.append(endpoint.run_sync({"do": "sleep", "seconds": 1.5}, timeout=60))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -199,4 +199,4 @@ def test_jobs_run_side_by_side_in_one_worker(shared: Platform, plain: dict[str, 
     )
     for thread in threads:
         thread.join()
-    assert outputs == [{"slept": 3}] * 4
+    assert outputs == [{"slept": 1.5}] * 4

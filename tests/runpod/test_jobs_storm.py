@@ -12,19 +12,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 JOBS = 300
+JOB_SECONDS = 0.5
 CLIENTS = 50
 KILLS = 4
 
 
 def test_every_job_is_answered_once_while_workers_are_killed(tmp_path: Path) -> None:
-    platform = start_platform(tmp_path / "runpod")
+    platform = start_platform(tmp_path / "runpod", speed=4.0)
     try:
         platform.delegate()
         made = platform.create_queue(
             args="plain",
             scaling={"type": "REQUEST_COUNT", "requestCount": 20},
             workers={"min": 2, "max": 2},
-            env={"FAKE_CONCURRENCY": "16", "RUNPOD_LOG_LEVEL": "ERROR"},
+            env={"FAKE_CONCURRENCY": "32", "RUNPOD_LOG_LEVEL": "ERROR"},
         )
         wait_until(lambda: platform.states(made) == ["IDLE", "IDLE"], "two workers are ready", 60)
         _storm(platform, made)
@@ -40,7 +41,7 @@ def _storm(platform: Platform, made: dict[str, Any]) -> None:
     def ask(number: int) -> dict[str, Any]:
         nonlocal finished
         jobs = platform.jobs(made)
-        asked = {"do": "sleep", "seconds": 0.2} if number % 2 else {"do": "echo", "number": number}
+        asked = {"do": "sleep", "seconds": JOB_SECONDS} if number % 2 else {"do": "echo", "number": number}
         # As long as a client may wait, which is also how long the result is kept.
         wait = {"wait": 100_000}
         answer: dict[str, Any] = jobs.post("/runsync", params=wait, json={"input": asked}, timeout=100).json()
@@ -58,7 +59,7 @@ def _storm(platform: Platform, made: dict[str, Any]) -> None:
         asked = answer.pop("asked")
         assert job_status(jobs, answer["id"]) == answer  # no later answer has changed it
         if answer["status"] == "COMPLETED":
-            assert answer["output"] == (asked if asked["do"] == "echo" else {"slept": 0.2})
+            assert answer["output"] == (asked if asked["do"] == "echo" else {"slept": JOB_SECONDS})
         else:
             # Hit twice, a job is given up: as the platform does, in its words.
             assert (answer["error"], answer["retries"]) == ("job timed out after 1 retries", 1)

@@ -27,6 +27,10 @@ class _Receiver(BaseHTTPRequestHandler):
         pass
 
 
+def _tries(receiver: type[_Receiver], job_id: str) -> int:
+    return sum(document["id"] == job_id for document in receiver.received)
+
+
 @pytest.mark.parametrize(("statuses", "posts"), [([200], 1), ([500, 302, 204], 3), ([500, 500, 500], 3)])
 def test_a_webhook_gets_the_result_and_two_more_tries(
     fast_platform: Platform, statuses: list[int], posts: int
@@ -34,21 +38,27 @@ def test_a_webhook_gets_the_result_and_two_more_tries(
     class Receiver(_Receiver):
         received: ClassVar[list[dict[str, Any]]] = []
 
-    Receiver.statuses = [*statuses, 200]
+    Receiver.statuses = [*statuses, 500, 200, 200]
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     threading.Thread(target=server.serve_forever).start()
     try:
         made = fast_platform.create_queue()
         webhook = f"http://127.0.0.1:{server.server_address[1]}/done"
-        job_id = run_job(fast_platform.jobs(made), webhook=webhook)
+        jobs = fast_platform.jobs(made)
+        job_id = run_job(jobs, webhook=webhook)
         worker = fast_platform.silent_worker(made)
         assert worker.take() == [{"id": job_id, "input": ECHO["input"], "webhook": webhook}]
         worker.done(job_id, {"output": 1})
         wait_until(lambda: len(Receiver.received) == posts, "the webhook is called")
         assert {document["id"] for document in Receiver.received} == {job_id}
         assert Receiver.received[0]["output"] == 1
-        assert job_status(fast_platform.jobs(made), job_id)["status"] == "COMPLETED"
+        assert job_status(jobs, job_id)["status"] == "COMPLETED"
+        # One more try, if there were one, would come before the second of a later job.
+        later = run_job(jobs, webhook=webhook)
+        assert len(worker.take()) == 1
+        worker.done(later, {"output": 2})
+        wait_until(lambda: _tries(Receiver, later) == 2, "the later job's result is posted again")
     finally:
         server.shutdown()
         server.server_close()
-    assert len(Receiver.received) == posts
+    assert _tries(Receiver, job_id) == posts

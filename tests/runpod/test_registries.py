@@ -22,18 +22,18 @@ def _make(platform: Platform, **changes: Any) -> dict[str, Any]:
     return made
 
 
-def test_a_credential_is_written_and_never_shown(platform: Platform, tmp_path: Path) -> None:
-    made = _make(platform)
+def test_a_credential_is_written_and_never_shown(own_platform: Platform, tmp_path: Path) -> None:
+    made = _make(own_platform)
     url = f"/registries/{made['id']}"
     assert made == {"id": made["id"], "name": "ours"}
-    assert platform.api.get(url).json() == made
-    assert platform.api.get("/registries").json() == {"registries": [made]}
+    assert own_platform.api.get(url).json() == made
+    assert own_platform.api.get("/registries").json() == {"registries": [made]}
     files = [path for path in (tmp_path / "runpod").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
-    assert platform.api.patch(url, json={"password": "new"}).status_code == 405
-    assert [platform.api.delete(url).status_code for _ in range(2)] == [204, 404]
-    assert platform.api.get(url).status_code == 404
+    assert own_platform.api.patch(url, json={"password": "new"}).status_code == 405
+    assert [own_platform.api.delete(url).status_code for _ in range(2)] == [204, 404]
+    assert own_platform.api.get(url).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_a_credential_is_held_by_workers_and_not_by_endpoints(platform: Platform
     assert platform.api.get(f"/serverless/{idle['id']}").json()["registry"] is None
 
 
-def test_a_credential_still_pulls_after_a_restart(bare_platform: Platform, tmp_path: Path) -> None:
-    credential = _make(bare_platform)
-    bare_platform.cloud.stop()
+def test_a_credential_still_pulls_after_a_restart(own_platform: Platform, tmp_path: Path) -> None:
+    credential = _make(own_platform)
+    own_platform.cloud.stop()
     assert TOKEN not in json.dumps((tmp_path / "runpod" / "runpod.json").read_text())
     again = start_platform(tmp_path / "runpod")
     try:

@@ -16,17 +16,23 @@ from tests.runpod.small_engine import USERNAME, Stack, Wanted, platform_in, shor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 MARKER = "berth/dev/runpod/0123456789abcdef"
 VOLUME = NetworkVolumeProvider()
 CREDENTIAL = RegistryCredentialProvider()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """Yield the platform that the tests here have one after the other."""
+    yield from platform_in(tmp_path_factory.mktemp("storage"))
+
+
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+def cloud(shared: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
     short_waits(monkeypatch)
-    yield from platform_in(tmp_path)
+    yield shared
+    shared.clear()
 
 
 def _volume(cloud: Platform, **changes: Any) -> dict[str, Any]:

@@ -121,9 +121,9 @@ def test_a_volume_in_use_stays_until_the_endpoint_lets_go_of_it(platform: Platfo
     assert platform.api.delete(url).status_code == 204
 
 
-def test_volumes_are_there_after_a_restart(platform: Platform, tmp_path: Path) -> None:
-    made = _make(platform)
-    platform.cloud.stop()
+def test_volumes_are_there_after_a_restart(own_platform: Platform, tmp_path: Path) -> None:
+    made = _make(own_platform)
+    own_platform.cloud.stop()
     again = start_platform(tmp_path / "runpod")
     try:
         assert again.api.get("/network-volumes").json() == {"networkVolumes": [made]}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from sandbox.runpod.limits import JobLimits
 from tests.runpod.conftest import (
     ECHO,
     OTHER_IMAGE,
@@ -194,7 +193,7 @@ def test_a_worker_that_says_it_is_not_well_is_unhealthy(platform: Platform) -> N
 
 
 def test_workers_that_cannot_start_are_given_up_and_tried_again_later(tmp_path: Path) -> None:
-    platform = start_platform(tmp_path / "runpod", retry_seconds=150, speed=50.0)
+    platform = start_platform(tmp_path / "runpod", retry_seconds=100, speed=50.0)
     try:
         platform.delegate()
         made = platform.create_queue(args="refuse")
@@ -211,12 +210,17 @@ def test_workers_that_cannot_start_are_given_up_and_tried_again_later(tmp_path: 
 
 @pytest.mark.parametrize(("env", "seconds"), [({}, 420), ({"RUNPOD_INIT_TIMEOUT": "100"}, 100)])
 def test_a_worker_that_never_asks_for_a_job_is_stopped(
-    fast_platform: Platform, env: dict[str, str], seconds: int
+    tmp_path: Path, env: dict[str, str], seconds: int
 ) -> None:
-    made = fast_platform.create_queue(workers={"min": 1, "max": 1}, env=env)
-    worker = fast_platform.silent_worker(made)
-    wait_until(lambda: len(fast_platform.launcher.launches) >= 2, "it is started again")
-    assert f"worker was not ready within {seconds} s" in _log(fast_platform, made, worker.id)
+    platform = start_platform(tmp_path / "runpod", speed=500.0)
+    try:
+        platform.delegate()
+        made = platform.create_queue(workers={"min": 1, "max": 1}, env=env)
+        worker = platform.silent_worker(made)
+        wait_until(lambda: len(platform.launcher.launches) >= 2, "it is started again")
+        assert f"worker was not ready within {seconds} s" in _log(platform, made, worker.id)
+    finally:
+        platform.cloud.stop()
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "Bearer {}"])
@@ -258,7 +262,7 @@ def test_a_poll_whose_worker_hung_up_takes_no_job(platform: Platform) -> None:
 @pytest.fixture
 def sdk_platform(tmp_path: Path) -> Iterator[Platform]:
     """Yield a platform for workers of the real SDK, which end only between two polls."""
-    platform = start_platform(tmp_path / "runpod", job_limits=JobLimits(poll_seconds=1.0))
+    platform = start_platform(tmp_path / "runpod", speed=10.0)
     platform.delegate()
     yield platform
     platform.cloud.stop()
@@ -269,10 +273,10 @@ def test_the_sdks_worker_finishes_its_job_when_it_is_told_to_end(sdk_platform: P
     made = sdk_platform.create_queue(args="plain", workers={"min": 0, "max": 1, "idleTimeout": 60})
     jobs = sdk_platform.jobs(made)
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(jobs.post, "/runsync", json={"input": {"do": "sleep", "seconds": 2}})
+        answer = pool.submit(jobs.post, "/runsync", json={"input": {"do": "sleep", "seconds": 1}})
         wait_until(lambda: sdk_platform.states(made) == ["RUNNING"], "the job runs", 30)
         sdk_platform.launcher.running[0].process.popen.terminate()
-        assert answer.result().json()["output"] == {"slept": 2}
+        assert answer.result().json()["output"] == {"slept": 1}
     refreshed = jobs.post(
         "/runsync", json={"input": {"do": "return", "value": {"refresh_worker": True, "a": 1}}}
     ).json()
