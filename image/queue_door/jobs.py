@@ -147,7 +147,7 @@ def _checked(job: dict[str, Any]) -> dict[str, Any]:
         raise JobError(f"input is empty: give one of {', '.join(_LEADING)}", param="input")
     if not isinstance(given, dict):
         raise JobError(f"input must be an object, not {described(given)}", param="input")
-    if not isinstance(given.get("stream", False), bool):
+    if not isinstance(given.get("stream") or False, bool):
         raise wrong("stream", f"must be true or false, not {described(given['stream'])}")
     leading = [name for name in _LEADING if name in given]
     if not leading:

@@ -37,6 +37,7 @@ async def embed(engine: Engine, job_id: str, given: dict[str, Any]) -> dict[str,
     if not isinstance(instruction, str):
         raise wrong("instruction", f"must be a string, not {described(instruction)}")
     texts = [instruction + text for text in texts]
+    fields.rest.pop("encoding_format", None)  # this output is numbers
     if not normalize:
         fields.rest["use_activation"] = False  # vLLM's own name for it
     free = asyncio.Semaphore(_BATCHES_AT_ONCE)

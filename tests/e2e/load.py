@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _TOKENS = 24
-_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS = 0.5
 _FIRST_ANSWERS_SECONDS = 120
 
 
