@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +14,8 @@ from sandbox.processes import announce, stop_event
 from sandbox.runpod.cloud import CloudError, RunpodCloud
 from sandbox.runpod.launcher import ContainerLauncher
 from sandbox.runpod.registry import EcrRegistry
+
+_OPEN_FILES = 16_384
 
 
 def main() -> int:
@@ -33,6 +36,9 @@ def main() -> int:
         parser.error(f"--block {options.block} must be 0 to 250")
     if not options.speed > 0:
         parser.error(f"--speed {options.speed:g} must be more than 0")
+    # Every client, worker and poll is a connection; systems allow 1,024 files unless they are asked for more.
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, min(most, _OPEN_FILES)), most))
     stopped = stop_event()
     with contextlib.ExitStack() as stack:
         directory = options.dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runpod-")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 from collections import Counter
 from pathlib import Path
@@ -69,6 +70,15 @@ def doors(tmp_path: Path) -> Iterator[tuple[Platform, DoorLauncher]]:
     yield platform, launcher
     platform.cloud.stop()
     assert [container.poll() for container in launcher.running].count(None) == 0
+
+
+@pytest.fixture(autouse=True)
+def _open_files() -> Iterator[None]:
+    """Allow this process two connections for each client: the platform is in it, too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def _client(http: httpx.AsyncClient, number: int) -> dict[str, Any]:
