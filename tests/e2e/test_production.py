@@ -162,9 +162,16 @@ _UNGUARDED = (
 )
 
 
+@pytest.fixture(scope="module")
+def outputs(prod: Clone) -> dict[str, Any]:
+    found: dict[str, Any] = prod.json("output", "--stack", "local", "--show-secrets")
+    return found
+
+
 @pytest.mark.parametrize("path", _UNGUARDED)
-def test_the_load_balancer_passes_nothing_that_the_task_does_not_need(prod: Clone, path: str) -> None:
-    outputs = prod.json("output", "--stack", "local", "--show-secrets")
+def test_the_load_balancer_passes_nothing_that_the_task_does_not_need(
+    outputs: dict[str, Any], path: str
+) -> None:
     base = outputs["endpoints"]["eks"]["url"].removesuffix("/v1")
     headers = {"Authorization": f"Bearer {outputs['api_key']}"}
     for method in ("GET", "POST"):
