@@ -56,6 +56,8 @@ async def noted(request: web.Request, handler: Any) -> web.StreamResponse:
     MOST[0] = max(MOST[0], len(RUNNING))
     try:
         return await handler(request)  # type: ignore[no-any-return]
+    except web.HTTPNotFound:
+        return web.json_response({"detail": "Not Found"}, status=404)  # as FastAPI has it
     except (asyncio.CancelledError, ConnectionError):
         ABORTED.append(name)
         raise

@@ -134,17 +134,26 @@ def test_a_question_about_an_image(shared_worker: Worker, given: str, url: str) 
 
 
 @pytest.mark.parametrize(
-    "task", ["OCR", "OCR_WITH_REGION", "CAPTION", "DETAILED_CAPTION", "MORE_DETAILED_CAPTION", "OD"]
+    "task",
+    [
+        "OCR",
+        "OCR_WITH_REGION",
+        "CAPTION",
+        "DETAILED_CAPTION",
+        "MORE_DETAILED_CAPTION",
+        "OD",
+        "DENSE_REGION_CAPTION",
+    ],
 )
 def test_tasks_with_an_image(shared_worker: Worker, task: str) -> None:
     output = shared_worker.run(image=PNG, task=task)
     body = shared_worker.last["body"]
     assert output["task"] == task
     assert body["messages"][0]["content"][0]["type"] == "image_url"
-    if task in ("OD", "OCR_WITH_REGION"):
+    if task in ("OD", "OCR_WITH_REGION", "DENSE_REGION_CAPTION"):
         assert output["parsed"] == {f"<{task}>": {"bboxes": [[1, 2, 3, 4]], "labels": ["a boat"]}}
         schema = body["response_format"]["json_schema"]["schema"]
-        assert schema["required"] == ["bboxes" if task == "OD" else "quad_boxes", "labels"]
+        assert schema["required"] == ["quad_boxes" if task == "OCR_WITH_REGION" else "bboxes", "labels"]
     else:
         assert output["parsed"] == {f"<{task}>": output["raw_output"]}
         assert "response_format" not in body
@@ -283,7 +292,7 @@ def test_vllms_status_and_message_are_kept(shared_worker: Worker, given: dict[st
 def test_a_route_that_vllm_does_not_have_for_its_model(shared_worker: Worker) -> None:
     error = shared_worker.error(route="/v1/rerank", body={"query": "x"})
     assert error["code"] == 404
-    assert "Not Found" in error["message"]
+    assert error["message"] == "vLLM serves no /v1/rerank for this endpoint's model"
 
 
 def test_the_classifiers_prompts_have_probabilities(start_worker: StartWorker) -> None:

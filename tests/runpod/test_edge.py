@@ -170,7 +170,9 @@ def test_more_requests_get_more_workers_and_idle_ones_go(brisk_platform: Platfor
 def test_min_workers_are_started_at_once_and_stay(brisk_platform: Platform) -> None:
     made = brisk_platform.create(workers={"min": 1, "max": 1, "idleTimeout": 1})
     wait_until(lambda: [w["status"] for w in brisk_platform.workers(made)] == ["IDLE"], "the worker is ready")
-    time.sleep(0.4)
+    other = brisk_platform.create(name="other", workers={"min": 0, "max": 1, "idleTimeout": 1})
+    assert brisk_platform.edge(other).get("/v1/models").status_code == 200
+    wait_until(lambda: brisk_platform.workers(other) == [], "a younger one has rested for too long")
     assert len(brisk_platform.workers(made)) == 1
     brisk_platform.api.patch(f"/serverless/{made['id']}", json={"workers": {"min": 0}})
     wait_until(lambda: brisk_platform.workers(made) == [], "it goes when min is lowered")
