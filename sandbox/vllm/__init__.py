@@ -215,8 +215,9 @@ def _run(argv: Sequence[str], what: str, report: Callable[[str], None]) -> None:
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     try:
-        # `uv` takes the registry and its certificates from the environment (UV_*, SSL_CERT_FILE) and uv.toml.
-        result = subprocess.run(argv, capture_output=True, text=True, check=False)
+        # `uv` takes the registry and its certificates from the environment (UV_*, SSL_CERT_FILE) and uv.toml;
+        # of a folder with a pyproject.toml, such as this project's, it would take that one's overrides too.
+        result = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
     except OSError as error:
         raise InstallError(f"{what} failed: {error}") from error
     finally:

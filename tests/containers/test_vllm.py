@@ -53,6 +53,14 @@ def test_the_lock_has_the_images_version_and_hashes_only() -> None:
     assert len(packages) == len(re.findall(r"^[a-z]", lock, re.MULTILINE))
 
 
+def test_this_projects_overrides_are_not_vllms(tmp_path: Path) -> None:
+    lock = (PROJECT / "sandbox/vllm/requirements.lock").read_text()
+    overridden = tmp_path / "requirements.lock"
+    overridden.write_text("".join(re.findall(r"^protobuf==(?:[^\n]*\\\n)+[^\n]*\n", lock, re.MULTILINE)))
+    command = [*vllm._uv(print), "pip", "install", "--no-deps", "--require-hashes"]
+    vllm._run([*command, "--target", str(tmp_path / "empty"), "-r", str(overridden)], "uv", print)
+
+
 def test_not_installed_says_so(no_hub: Path) -> None:
     assert no_hub
     with pytest.raises(vllm.NotInstalledError, match=r"python -m sandbox\.vllm"):

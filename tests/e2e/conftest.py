@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import random
 import re
 import shutil
-import signal
-import socket
 import subprocess
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +17,7 @@ import pytest
 import yaml
 
 from sandbox.kubernetes import binaries
+from tests.blocks import free_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,23 +58,20 @@ class Clone:
             start_new_session=True,
         )
 
-    def run(self, *arguments: str, exit_status: int = 0, timeout_seconds: float = 900) -> str:
+    def run(self, *arguments: str, exit_status: int = 0) -> str:
         process = self.popen(*arguments)
-        watchdog = threading.Timer(timeout_seconds, process.kill)
-        watchdog.start()
         lines = []
         assert process.stdout is not None
         for line in process.stdout:
             print(f"[{self.root.name}] {line}", end="", flush=True)
             lines.append(line)
-        watchdog.cancel()
         output = "".join(lines)
         assert process.wait() == exit_status, f"berth {' '.join(arguments)}: {process.returncode}\n{output}"
         return output
 
     def json(self, *arguments: str, exit_status: int = 0) -> Any:
         process = self.popen(*arguments, "--json")
-        output, _ = process.communicate(timeout=900)
+        output, _ = process.communicate()
         assert process.returncode == exit_status, output
         return json.loads(output)
 
@@ -163,6 +156,13 @@ class Clone:
             if connection.status == psutil.CONN_LISTEN and ours.match(connection.laddr.ip)
         ]
 
+    def kill(self) -> None:
+        """Kill all that a test which failed left running, and what the clouds start again meanwhile."""
+        while running := self.processes():
+            for process in running:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+
     def destroy(self) -> None:
         """Destroy the stack, and see nothing left: on its clouds when they stop, in state, of them."""
         before = self.stack_file.read_bytes()
@@ -172,14 +172,6 @@ class Clone:
         assert self.processes() == []
         assert self.listening() == []
         assert not (self.root / ".sandbox" / "clouds").exists()
-
-
-def free_block() -> int:
-    """Return a loopback block on which no sandbox's clouds listen."""
-    while True:
-        block = random.randrange(100, 240)  # not a secret
-        with contextlib.suppress(OSError), socket.create_server((f"127.{block}.0.1", 4566)):
-            return block
 
 
 @pytest.fixture(scope="module")
@@ -199,9 +191,5 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     made = Clone(root, free_block())
     made.edit(lambda config: config["berth:sandbox"].update(loopback_block=made.block))
     yield made
-    if (root / ".sandbox").exists():
-        subprocess.run(["./berth", "destroy", "--stack", "local", "--yes"], cwd=root, check=False)
-    for process in made.processes():
-        with contextlib.suppress(psutil.Error):
-            os.kill(process.pid, signal.SIGKILL)
+    made.kill()
     shutil.rmtree(root, ignore_errors=True)

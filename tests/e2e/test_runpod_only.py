@@ -72,8 +72,10 @@ def test_the_second_up_at_once_is_refused_and_says_who_holds_the_lock(runpod: Cl
         assert first.poll() is None
     holder = json.loads(next(iter(lock.glob("*.json"))).read_text())["pid"]
     os.kill(holder, signal.SIGSTOP)  # it is not to be done before the second has seen its lock
-    second = runpod.run("up", "--stack", "local", "--yes", exit_status=1)
-    os.kill(holder, signal.SIGCONT)
+    try:
+        second = runpod.run("up", "--stack", "local", "--yes", exit_status=1)
+    finally:
+        os.kill(holder, signal.SIGCONT)
     assert "locked by" in second
     assert f"process {holder}" in second
     first.communicate(timeout=120)

@@ -13,6 +13,7 @@ import pytest
 
 from sandbox.processes import spawn
 from sandbox.runpod.cloud import RunpodCloud
+from tests.blocks import free_block
 from tests.ops.runpod_platform import Deployed
 from tests.runpod.conftest import (
     KEY,
@@ -21,7 +22,6 @@ from tests.runpod.conftest import (
     FakeLauncher,
     FakeRegistry,
     Platform,
-    free_block,
 )
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from sandbox.plugins.kubernetes.cluster import Cluster
 from sandbox.plugins.kubernetes.kubeconfig import parse
+from tests.blocks import free_block
 from tests.plugins.driver import Plugin
 from tests.plugins.kubelet import Kubelet, wait_for
 
@@ -84,8 +84,9 @@ def aws(account: Account) -> Iterator[Plugin]:
 @pytest.fixture(scope="session")
 def admin_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("control-plane")
-    host = f"127.{random.randrange(100, 240)}.{random.randrange(10, 250)}.3"
-    command = [sys.executable, "-m", "sandbox.kubernetes", "--dir", str(directory), "--host", host]
+    block = free_block()
+    command = [sys.executable, "-m", "sandbox.kubernetes"]
+    command += ["--dir", str(directory), "--host", f"127.{block}.10.3"]
     with (directory / "stderr").open("w") as log:
         process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.blocks import free_block
 from tests.plugins.conftest import PROJECT, Account, aws_configuration
 from tests.plugins.driver import InitializationFailed, Plugin, Refused, Resource
 from tests.plugins.stack import Stack
@@ -35,8 +35,8 @@ class Sandbox:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     tmp_path = tmp_path_factory.mktemp("sandbox-aws")
-    block = str(random.randrange(100, 240))
-    command = [sys.executable, "-m", "sandbox.aws", "--port", "4566", "--block", block]
+    block = free_block()
+    command = [sys.executable, "-m", "sandbox.aws", "--port", "4566", "--block", str(block)]
     with (tmp_path / "stderr").open("w") as log:
         process = subprocess.Popen(
             [*command, "--dir", str(tmp_path / "aws")],

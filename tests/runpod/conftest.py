@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -24,6 +21,7 @@ from sandbox.runpod.launcher import LaunchError
 from sandbox.runpod.limits import JobLimits, Limits
 from sandbox.runpod.problems import Problem
 from sandbox.runpod.registry import PULL_ACTIONS, PULL_ROLES
+from tests.blocks import free_block
 from tests.runpod.silent_worker import SilentWorker
 
 if TYPE_CHECKING:
@@ -261,13 +259,6 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 15.0) -
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.02)
-
-
-def free_block() -> int:
-    while True:
-        block = random.randrange(100, 240)
-        with contextlib.suppress(OSError), socket.create_server((f"127.{block}.0.2", 4567)):
-            return block
 
 
 def start_platform(

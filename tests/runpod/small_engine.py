@@ -18,6 +18,7 @@ from infra.runpod.provider import EcrDelegationProvider, EndpointProvider, Marke
 from infra.runpod.registry import RegistryCredentialProvider
 from infra.runpod.volume import NetworkVolumeProvider
 from sandbox.runpod.cloud import RunpodCloud
+from tests.blocks import free_block
 from tests.runpod.conftest import (
     IMAGE,
     KEY,
@@ -27,7 +28,6 @@ from tests.runpod.conftest import (
     FakeRegistry,
     Platform,
     body,
-    free_block,
 )
 
 if TYPE_CHECKING:

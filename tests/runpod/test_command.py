@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.runpod.conftest import KEY, body, free_block
+from tests.blocks import free_block
+from tests.runpod.conftest import KEY, body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

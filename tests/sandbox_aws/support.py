@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,23 +14,14 @@ import boto3
 import httpx
 from botocore.config import Config
 
+from tests.blocks import free_block
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 KEY, SECRET = "AKIATESTTESTTESTTEST", "not-a-real-secret"
 PORT = 4566
-
-
-def free_block() -> int:
-    while True:
-        block = random.randint(100, 240)
-        with socket.socket() as probe:
-            try:
-                probe.bind((f"127.{block}.0.1", PORT))
-            except OSError:
-                continue
-            return block
 
 
 @dataclass

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import pytest
 import yaml
 
 from sandbox.kubernetes import binaries
+from tests.blocks import free_block
 from tests.containers.registry import Registry
 from tests.sandbox_kubernetes.aws import Aws
 
@@ -184,7 +184,7 @@ def push_image(registry: Registry) -> None:
 
 @pytest.fixture(scope="session")
 def block() -> int:
-    return random.SystemRandom().randint(100, 240)
+    return free_block()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,36 @@
+"""Loopback blocks for sandboxes of tests: 127.B.0.0/16, no two at once, whichever processes ask."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_LOCKS = Path(tempfile.gettempdir()) / "berth-test-blocks"
+# Below are the blocks of stack files, above those of tests that need one of a known number.
+_BLOCKS = range(100, 240)
+
+
+class Block(int):
+    """A block's second number, taken from all other tests for as long as somebody holds this object.
+
+    The lock goes with the object, and with the process where that is killed.
+    """
+
+    lock: FileLock
+
+
+def free_block() -> Block:
+    """Take a block that no test has."""
+    _LOCKS.mkdir(exist_ok=True)
+    for number in _BLOCKS:
+        lock = FileLock(_LOCKS / f"{number}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        block = Block(number)
+        block.lock = lock
+        return block
+    raise RuntimeError(f"every block is taken: who has the files in {_LOCKS}?")
