@@ -189,7 +189,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)
     made = Clone(root, free_block())
-    made.edit(lambda config: config["berth:sandbox"].update(loopback_block=made.block))
+    made.edit(lambda config: config["berth:sandbox"].update(loopback_block=int(made.block)))
     yield made
     made.kill()
     shutil.rmtree(root, ignore_errors=True)
