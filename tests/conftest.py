@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
 
 # gRPC reads it when it is first imported, which a test may do before `sandbox.engine` sets it: processes that
 # an engine starts would now and then end in a segmentation fault before their program runs.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: one that is begun last keeps a single worker busy at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)

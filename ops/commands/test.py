@@ -20,7 +20,7 @@ _STATIC = (
     ("types", ("mypy",)),
 )
 # The tests of one file share what is slow to start, so a file stays on one of the two workers.
-_PYTEST = ("pytest", "-n", "2", "--dist", "loadfile", "--verbose")
+_PYTEST = ("pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--verbose")
 
 
 def test(context: typer.Context) -> None:
