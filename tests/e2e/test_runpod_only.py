@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Clone
@@ -71,7 +72,8 @@ def test_the_second_up_at_once_is_refused_and_says_who_holds_the_lock(runpod: Cl
     while not list(lock.glob("*.json")):
         assert first.poll() is None
     holder = json.loads(next(iter(lock.glob("*.json"))).read_text())["pid"]
-    os.kill(holder, signal.SIGSTOP)  # it is not to be done before the second has seen its lock
+    with FileLock(lock.with_name(".local.guard"), timeout=60):  # stopped inside, it would keep the second out
+        os.kill(holder, signal.SIGSTOP)  # it is not to be done before the second has seen its lock
     try:
         second = runpod.run("up", "--stack", "local", "--yes", exit_status=1)
     finally:
