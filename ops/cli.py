@@ -9,9 +9,11 @@ from typer.core import TyperGroup
 
 from ops import console
 from ops.commands.destroy import destroy
+from ops.commands.drift import drift
 from ops.commands.env import env
 from ops.commands.hub import hub
 from ops.commands.jobs import jobs
+from ops.commands.leftovers import leftovers
 from ops.commands.logs import logs
 from ops.commands.output import output
 from ops.commands.preview import preview
@@ -46,7 +48,7 @@ app = typer.Typer(
     help="Deploys one open-weights model to AWS EKS and RunPod from one definition.\n\n"
     "Exit status: 0 yes or done, 1 no or failed, 2 wrong command line, 130 interrupted.",
 )
-for _command in (up, preview, smoke, output, workers, logs, refresh, destroy, env, hub):
+for _command in (up, preview, smoke, output, workers, logs, drift, refresh, destroy, leftovers, env, hub):
     app.command()(_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
 app.add_typer(jobs, name="jobs")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops import console
 from ops.bootstrap import uv_settings
+from ops.drift import Moved
 from ops.errors import InterruptedCommandError, OpsError
 from ops.progress import Progress
 from ops.stacks import PROJECT_FOLDER
@@ -70,6 +71,28 @@ class LocalStack:
         if as_json:
             console.print_json({"changes": result.changes, "outputs": result.outputs})
 
+    def drift(self) -> list[Moved]:
+        """Return the resources that are not any more as the state has them.
+
+        Raises:
+            OpsError: nothing is deployed, or a cloud does not answer.
+        """
+        with _as_ops_errors():
+            self._engine(quiet=True).outputs()
+            self._heal(as_json=True)
+            result = self._engine(quiet=True).drift()
+        steps = [step.json() for step in result.steps if step.op in ("update", "delete")]
+        return [
+            Moved(
+                step["urn"],
+                step["oldState"]["type"],
+                step["oldState"],
+                step.get("newState"),
+                tuple(step.get("diffReasons", ())),
+            )
+            for step in steps
+        ]
+
     def destroy(self, *, yes: bool, as_json: bool) -> None:
         """Delete everything of the deployment, the clouds of the sandbox last; without `yes`, ask."""
         with _as_ops_errors():
@@ -81,6 +104,12 @@ class LocalStack:
             clouds.stop(PROJECT_FOLDER)
         if as_json:
             console.print_json({"changes": result.changes})
+
+    def awake(self) -> bool:
+        """Say whether the sandbox's clouds run, once those that died are started again."""
+        with _as_ops_errors():
+            self._heal(as_json=True)
+            return bool(clouds.running(PROJECT_FOLDER))
 
     def outputs(self, *, show_secrets: bool) -> dict[str, Any]:
         """Return the outputs of the last `up`."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from semver import VersionInfo
 from infra.runpod.connection import URL_VARIABLE
 from ops import console
 from ops.children import run_in_foreground
+from ops.drift import Moved
 from ops.errors import OpsError, SilentFailureError
 from ops.stacks import PROJECT_FOLDER
 
@@ -115,9 +117,35 @@ class PulumiStack:
         """Run `pulumi refresh`."""
         self._change("refresh", yes=yes, as_json=as_json)
 
+    def drift(self) -> list[Moved]:
+        """Return what the preview of a refresh finds.
+
+        Raises:
+            OpsError: the CLI fails; what it said is in the message.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "events"
+            done = subprocess.run(
+                [*self._command("refresh"), "--preview-only", "--non-interactive", "--event-log", str(log)],
+                cwd=PROJECT_FOLDER,
+                # The log of events, which alone has old and new values, is an option for debugging.
+                env={**self.environment(), "PULUMI_DEBUG_COMMANDS": "true"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            if done.returncode != 0 or not log.exists():
+                raise OpsError(f"pulumi refresh --preview-only failed:\n{done.stdout.strip()}")
+            return _moved(log.read_text())
+
     def destroy(self, *, yes: bool, as_json: bool) -> None:
         """Run `pulumi destroy`, never with --remove: that deletes the stack file too."""
         self._change("destroy", yes=yes, as_json=as_json)
+
+    def awake(self) -> bool:
+        """Say that the clouds are always there."""
+        return True
 
     def outputs(self, *, show_secrets: bool) -> dict[str, Any]:
         """Return what `pulumi stack output` says."""
@@ -155,3 +183,14 @@ class PulumiStack:
         command: Sequence[str] = [*self._command(verb), *options]
         if run_in_foreground(command, folder=PROJECT_FOLDER, environment=self.environment()) != 0:
             raise SilentFailureError
+
+
+def _moved(events: str) -> list[Moved]:
+    """Return the resources that a log of the engine's events says to have changed."""
+    found = []
+    for line in events.splitlines():
+        step = json.loads(line).get("resOutputsEvent", {}).get("metadata", {})
+        if step.get("op") in ("update", "delete") and step.get("old"):
+            after = step.get("new") if step["op"] == "update" else None
+            found.append(Moved(step["urn"], step["type"], step["old"], after, tuple(step.get("diffs") or ())))
+    return found

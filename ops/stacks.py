@@ -11,6 +11,8 @@ from ops.errors import OpsError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ops.drift import Moved
+
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 STACKS_FOLDER = PROJECT_FOLDER / "stacks"
 LOCAL = "local"
@@ -31,8 +33,14 @@ class Stack(Protocol):
     def refresh(self, *, yes: bool, as_json: bool) -> None:
         """Take over into the state what has changed outside."""
 
+    def drift(self) -> list[Moved]:
+        """Return the resources that are not any more as the state has them; neither is changed."""
+
     def destroy(self, *, yes: bool, as_json: bool) -> None:
         """Delete everything of the deployment; the stack file stays."""
+
+    def awake(self) -> bool:
+        """Say whether there are accounts to ask; those of the sandbox that died are started again."""
 
     def outputs(self, *, show_secrets: bool) -> dict[str, Any]:
         """Return the outputs of the last `up`; secrets as `[secret]` unless they are asked for."""

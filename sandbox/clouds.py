@@ -211,6 +211,11 @@ def dead(project: Path) -> list[str]:
     return [cloud.name for cloud in _recorded(project) if not cloud.alive()]
 
 
+def running(project: Path) -> list[str]:
+    """Name the clouds that run."""
+    return [cloud.name for cloud in _recorded(project) if cloud.alive()]
+
+
 def ensure_running(project: Path) -> list[str]:
     """Start again, on the state they kept, the clouds that died; return their names.
 
@@ -230,21 +235,21 @@ def left(project: Path) -> str:
     # boto3 takes a quarter of a second, which no other command is to wait for.
     from sandbox import leftovers  # noqa: PLC0415
 
-    running = {cloud.name for cloud in _recorded(project) if cloud.alive()}
-    if not running:
+    there = running(project)
+    if not there:
         return "not known, as they do not run"
     keys = credentials(project)
     endpoints = Endpoints.of(json.loads(_record_path(project).read_text())["block"])
     found = []
     try:
-        if "aws" in running:
+        if "aws" in there:
             found += leftovers.on_aws(
                 endpoint=endpoints.aws,
                 region=REGION,
                 access_key_id=keys["aws_access_key_id"],
                 secret_access_key=keys["aws_secret_access_key"],
             )
-        if "runpod" in running:
+        if "runpod" in there:
             found += leftovers.on_runpod(url=endpoints.runpod, key=keys["runpod_api_key"])
     except leftovers.NO_ANSWER as error:
         return f"not known: {error}"

@@ -113,6 +113,18 @@ class Engine:
             operation.deployment.refresh()
         return operation.result
 
+    def drift(self) -> Result:
+        """Find out what `refresh` would change; nothing is changed.
+
+        Raises:
+            EngineError: a provider failed, or an interrupted creation leaves open what there is.
+        """
+        with self._operation("preview") as operation:
+            if operation.journal.interrupted:
+                raise EngineError("the last operation was interrupted: `up` or `refresh` finish it")
+            operation.deployment.refresh()
+        return operation.result
+
     def destroy(self) -> Result:
         """Delete everything, from the state alone: the program is not run.
 

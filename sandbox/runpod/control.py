@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from starlette.responses import JSONResponse, Response
+
 from sandbox.runpod.billing import Billing
 from sandbox.runpod.catalog_api import CatalogApi
 from sandbox.runpod.idle import IdleWatch
@@ -16,6 +18,7 @@ from sandbox.runpod.worker_logs import WorkerLogs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starlette.requests import Request
     from starlette.routing import Route
 
     from sandbox.runpod.billing import Meter
@@ -65,5 +68,11 @@ class Control:
             *self._volumes.routes(),
             *self._registries.routes(),
             *self._catalog.routes(),
+            route("/templates", GET=_list_templates),
             route("/billing/serverless", GET=self._billing.list_all),
         ]
+
+
+async def _list_templates(_request: Request) -> Response:
+    """GET /templates: none, as endpoints have their settings inline and nothing here makes a template."""
+    return JSONResponse({"templates": []})

@@ -66,6 +66,24 @@ def test_nothing_of_kubernetes_is_made_or_runs(runpod: Clone) -> None:
     assert not names & {"etcd", "kube-apiserver", "kube-scheduler", "kube-controller-manager"}
 
 
+def test_what_there_is_and_what_was_changed_by_hand_is_told(runpod: Clone) -> None:
+    unchanged = runpod.json("drift", "--stack", "local")
+    assert (unchanged["drift"], unchanged["changes"]) == (False, [])
+    seen = runpod.json("leftovers", "--stack", "local")
+    assert {row["what"] for row in seen["found"]} == {
+        "RunPod endpoint", "RunPod ECR delegation", "ECR repository", "CodeBuild project", "S3 bucket",
+        "log group", "IAM role",
+    }  # fmt: skip
+    [endpoint] = [row for row in seen["found"] if row["what"] == "RunPod endpoint"]
+    key = {"Authorization": f"Bearer {runpod.credentials()['runpod_api_key']}"}
+    edited = {"workers": {"idleTimeout": 61}}
+    assert httpx.patch(endpoint["where"], json=edited, headers=key).status_code == 200
+    changed = runpod.json("drift", "--stack", "local", exit_status=1)["changes"]
+    assert [(row["path"], row["before"], row["after"]) for row in changed] == [
+        ("workers.idleTimeout", 60, 61)
+    ]
+
+
 def test_the_second_up_at_once_is_refused_and_says_who_holds_the_lock(runpod: Clone) -> None:
     lock = runpod.root / ".sandbox/state/.pulumi/locks/organization/berth/local"
     first = runpod.popen("refresh", "--stack", "local", "--yes")
@@ -95,3 +113,4 @@ def test_ctrl_c_during_up_then_kill_9_during_destroy_then_destroy(runpod: Clone)
     runpod.run("up", "--stack", "local", "--yes")
     _kill_when(runpod, "delet", "destroy", signal.SIGKILL)
     runpod.destroy()
+    assert "Nothing of the stack local" in runpod.run("leftovers", "--stack", "local", "--expect-none")
