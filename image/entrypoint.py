@@ -7,6 +7,8 @@ BERTH_DOOR     which door requests come in by: `http` (vLLM's own server) or `qu
                which the package `queue_door` passes on to the same server). Default `http`.
 BERTH_TASK     what the model is for (generate, embed, score, classify, transcribe): the queue door reads
                inputs by it that could be for several. Default: by their keys alone.
+BERTH_QUERY_INSTRUCTION   what the queue door puts before a text that is embedded where its job says no
+               `instruction`. Default: nothing.
 BERTH_HOST     address to listen on. Default 0.0.0.0; with the queue door, which is then the only one who asks
                vLLM, 127.0.0.1.
 PORT           vLLM's port. Default 8000.
@@ -34,6 +36,7 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
+import adapters
 import health
 from arguments import RESERVED, ArgumentError, complete, concurrency, drain_seconds
 from processes import HUB_TOKENS, SECRETS, Child
@@ -89,8 +92,11 @@ def start_vllm(arguments: list[str], host: str, port: int) -> Child:
     if not os.access(VOLUME, os.W_OK | os.X_OK):
         for name in [name for name, value in environment.items() if value.startswith(f"{VOLUME}/")]:
             say(f"{name} is not used: {environment.pop(name)} cannot be written")
+    command = ["vllm", "serve", *arguments, "--host", host, "--port", str(port)]
+    if adapters.has_pinned(arguments):
+        command = [sys.executable, adapters.__file__, *command]
     try:
-        return Child(["vllm", "serve", *arguments, "--host", host, "--port", str(port)], environment)
+        return Child(command, environment)
     except OSError as error:
         refuse(f"vllm cannot be started: {error.strerror}")
 

@@ -83,6 +83,7 @@ def main() -> None:
         endpoints["eks"] = {
             "url": pulumi.Output.concat(deployed.url, "/v1"),
             "health": pulumi.Output.concat(deployed.url, spec.health_path),
+            "asks_for_key": spec.api_key_variable is not None,
         }
         pulumi.export("api_key", pulumi.Output.secret(api_key))
         pulumi.export("kubeconfig", deployed.kubeconfig)
@@ -92,7 +93,6 @@ def main() -> None:
             "runpod",
             settings=wanted.require_runpod(),
             serving=spec,
-            task=wanted.model.task,
             image=image,
             api_url=where.runpod_url,
             repository_arn=registry.repository.arn if registry else None,
@@ -111,6 +111,10 @@ def main() -> None:
         }
     pulumi.export("targets", list(wanted.targets))
     pulumi.export("model", wanted.served_name)
+    pulumi.export("task", wanted.model.task)
+    pulumi.export("models", list(wanted.model.request_names))
+    if wanted.model.query_instruction is not None:
+        pulumi.export("query_instruction", wanted.model.query_instruction)
     pulumi.export("image", image)
     pulumi.export("endpoints", endpoints)
 

@@ -1,4 +1,7 @@
-"""The GPUs of AWS's machines, and the disks beside them. Source: AWS's instance type pages."""
+"""The GPUs that the two clouds rent out: of AWS's machines, with the disks beside them; of RunPod's pools.
+
+Sources: AWS's instance type pages; RunPod's documentation, "GPU types"; NVIDIA's compute capabilities.
+"""
 
 from __future__ import annotations
 
@@ -77,3 +80,54 @@ INSTANCE_GPUS = {
     **_family("p5en", "nvidia-h200", 141, (9, 0), {8: {"48xlarge": 30720}}),
 }
 """Instance type to its GPUs."""
+
+
+@dataclass(frozen=True)
+class PoolGpu:
+    """One GPU type of a pool of RunPod's.
+
+    Attributes:
+        id: RunPod's name of it.
+        memory_gib: the memory of one.
+        compute_capability: CUDA's, as (major, minor).
+    """
+
+    id: str
+    memory_gib: int
+    compute_capability: tuple[int, int]
+
+
+POOL_GPUS = {
+    "AMPERE_16": (
+        PoolGpu("NVIDIA RTX A4000", 16, (8, 6)),
+        PoolGpu("NVIDIA RTX A4500", 20, (8, 6)),
+        PoolGpu("NVIDIA RTX 4000 Ada Generation", 20, (8, 9)),
+        PoolGpu("NVIDIA RTX 2000 Ada Generation", 16, (8, 9)),
+    ),
+    "AMPERE_24": (
+        PoolGpu("NVIDIA RTX A5000", 24, (8, 6)),
+        PoolGpu("NVIDIA L4", 24, (8, 9)),
+        PoolGpu("NVIDIA GeForce RTX 3090", 24, (8, 6)),
+    ),
+    "ADA_24": (PoolGpu("NVIDIA GeForce RTX 4090", 24, (8, 9)),),
+    "ADA_32_PRO": (PoolGpu("NVIDIA GeForce RTX 5090", 32, (12, 0)),),
+    "AMPERE_48": (PoolGpu("NVIDIA A40", 48, (8, 6)), PoolGpu("NVIDIA RTX A6000", 48, (8, 6))),
+    "ADA_48_PRO": (
+        PoolGpu("NVIDIA L40", 48, (8, 9)),
+        PoolGpu("NVIDIA L40S", 48, (8, 9)),
+        PoolGpu("NVIDIA RTX 6000 Ada Generation", 48, (8, 9)),
+    ),
+    "AMPERE_80": (
+        PoolGpu("NVIDIA A100 80GB PCIe", 80, (8, 0)),
+        PoolGpu("NVIDIA A100-SXM4-80GB", 80, (8, 0)),
+    ),
+    "ADA_80_PRO": (
+        PoolGpu("NVIDIA H100 PCIe", 80, (9, 0)),
+        PoolGpu("NVIDIA H100 80GB HBM3", 80, (9, 0)),
+        PoolGpu("NVIDIA H100 NVL", 94, (9, 0)),
+    ),
+    "HOPPER_141": (PoolGpu("NVIDIA H200", 141, (9, 0)),),
+    "BLACKWELL_96": (PoolGpu("NVIDIA RTX PRO 6000 Blackwell Server Edition", 96, (12, 0)),),
+    "BLACKWELL_180": (PoolGpu("NVIDIA B200", 180, (10, 0)),),
+}
+"""Pool of RunPod's to the GPU types in it: a worker may get any of them."""

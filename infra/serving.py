@@ -1,4 +1,4 @@
-"""The shared definition: settings -> what `vllm serve` gets on every platform, and the budgets around it."""
+"""The shared definition: settings -> what the server gets on every platform, and the budgets around it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infra.timing import Timing, timing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.settings import Settings, Task
+    from infra.settings import ModelSettings, ServerSettings, Settings, Task
 
 PORT = 8000
 HEALTH_PORT = 8001
@@ -21,6 +21,10 @@ HEALTH_PATH = "/health"
 
 PLATFORM_HEALTH_PATH = "/ping"
 """Where the image answers on its health port: 204 while the model loads, 200 then."""
+
+IMAGE_CACHE_PATH = "/home/vllm/.cache"
+"""Where our image keeps all caches and weights from the hub."""
+_IMAGE_USER = 2000  # vLLM's image keeps its home writable for this user, in group 0
 
 IMAGE_HUB_CACHE = "/opt/berth/hub"
 """Where an image with weights keeps them: not below the caches, which a volume covers in the cluster."""
@@ -37,6 +41,7 @@ _SHM_GIB_PARALLEL = 16
 _TASK_ARGUMENTS: dict[Task, tuple[str, ...]] = {
     "generate": (),
     "transcribe": (),
+    "speak": (),
     "embed": ("--runner", "pooling", "--convert", "embed"),
     "score": ("--runner", "pooling", "--convert", "classify"),
     "classify": ("--runner", "pooling", "--convert", "classify"),
@@ -50,8 +55,11 @@ _TASK_ROUTES: dict[Task, tuple[str, ...]] = {
     "embed": ("/v1/embeddings",),
     "score": ("/v1/score", "/v1/rerank"),
     "classify": ("/classify",),
+    # Of OpenAI's API, by another server: vLLM has no such route.
+    "speak": ("/v1/audio/speech",),
 }
-_COMMON_ROUTES = ("/v1/models", HEALTH_PATH)
+_NO_HOST = "none.invalid"  # of a domain that never resolves (RFC 6761)
+_MODELS_ROUTE = "/v1/models"
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,16 @@ class ServingSpec:
         model: its name on the hub.
         revision: its commit there.
         weights_in_image: whether the image brings the weights.
-        options: the arguments of `vllm serve` that hold wherever the weights come from.
+        command: what replaces the image's own entry point; empty for the image's own.
+        source: the arguments that say which model is served; empty where `options` do.
+        options: the arguments that hold wherever the weights come from.
         environment: the container's variables, without secrets.
+        pod_environment: variables of a pod, which runs as another user than the image was made for.
+        queue_environment: variables of the queue's door, where requests come in by one.
+        api_key_variable: by which the server takes the key that it asks for; None if it asks for none.
+        reaches_internet: whether it fetches anything from outside: weights, or images that prompts name.
+        user_id: whom the container runs as, in group 0.
+        data_path: the folder that it may write, for weights and caches.
         port: where the server listens.
         health_port: where the image answers for platforms that ask while the model loads.
         health_path: the server's health path on `port`.
@@ -79,8 +95,16 @@ class ServingSpec:
     model: str
     revision: str
     weights_in_image: bool
+    command: tuple[str, ...]
+    source: tuple[str, ...]
     options: tuple[str, ...]
     environment: Mapping[str, str]
+    pod_environment: Mapping[str, str]
+    queue_environment: Mapping[str, str]
+    api_key_variable: str | None
+    reaches_internet: bool
+    user_id: int
+    data_path: str
     port: int
     health_port: int
     health_path: str
@@ -92,9 +116,8 @@ class ServingSpec:
 
     @property
     def args(self) -> tuple[str, ...]:
-        """The arguments of `vllm serve`, the model first, as the hub or the image has it."""
-        where = ("--revision", self.revision, "--tokenizer-revision", self.revision)
-        return (self.model, *where, *self.options)
+        """The server's arguments, the model first, as the hub or the image has it."""
+        return (*self.source, *self.options)
 
     @property
     def startup_timeout_seconds(self) -> int:
@@ -127,42 +150,95 @@ class ServingSpec:
         )
 
 
-def shared_memory_gib(tensor_parallel_size: int) -> int:
+def shared_memory_gib(gpu_count: int) -> int:
     """Return the shared memory of one replica, in GiB, in which its processes pass each other tensors."""
-    return _SHM_GIB if tensor_parallel_size == 1 else _SHM_GIB_PARALLEL
+    return _SHM_GIB if gpu_count == 1 else _SHM_GIB_PARALLEL
 
 
 def spec(settings: Settings) -> ServingSpec:
-    """Return what the settings ask `vllm serve` for."""
-    model, serving = settings.model, settings.serving
+    """Return what the settings ask of the server: vLLM in our image, or the one of the section `server`."""
     waits = timing(
-        startup_seconds=serving.startup_timeout_seconds,
-        drain_seconds=serving.drain_seconds,
+        startup_seconds=settings.serving.startup_timeout_seconds,
+        drain_seconds=settings.serving.drain_seconds,
         behind_load_balancer="eks" in settings.targets,
     )
+    if settings.server is not None:
+        return _of_another_server(settings, settings.server, waits)
+    model, serving = settings.model, settings.serving
     in_image = model.weights == "image"
     return ServingSpec(
         served_name=settings.served_name,
         model=model.name,
         revision=model.revision,
         weights_in_image=in_image,
+        command=(),
+        source=(model.name, "--revision", model.revision, "--tokenizer-revision", model.revision),
         options=_options(settings, waits.shutdown_timeout_seconds),
         environment=MappingProxyType(
             {
                 "PORT": str(PORT),
                 "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_keep_alive_seconds(settings)),
                 "VLLM_ENGINE_READY_TIMEOUT_S": str(serving.startup_timeout_seconds),
+                # A host that is allowed could send vLLM on to one that is not.
+                "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
                 **({"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": IMAGE_HUB_CACHE} if in_image else {}),
+                **(
+                    {"VLLM_MAX_AUDIO_CLIP_FILESIZE_MB": str(serving.max_audio_mib)}
+                    if serving.max_audio_mib
+                    else {}
+                ),
                 **dict(sorted(serving.environment.items())),
             }
         ),
+        pod_environment=MappingProxyType({}),  # the image sets its home itself
+        queue_environment=MappingProxyType(
+            {
+                "BERTH_DOOR": "queue",
+                "BERTH_TASK": model.task,
+                **({"BERTH_QUERY_INSTRUCTION": model.query_instruction} if model.query_instruction else {}),
+            }
+        ),
+        api_key_variable="VLLM_API_KEY",
+        reaches_internet=not in_image or bool(model.allowed_media_hosts),
+        user_id=_IMAGE_USER,
+        data_path=IMAGE_CACHE_PATH,
         port=PORT,
         health_port=HEALTH_PORT,
         health_path=HEALTH_PATH,
         platform_health_path=PLATFORM_HEALTH_PATH,
-        routes=_TASK_ROUTES[model.task] + _COMMON_ROUTES,
+        routes=(*_TASK_ROUTES[model.task], _MODELS_ROUTE, HEALTH_PATH),
         gpu_count=serving.tensor_parallel_size,
         shm_gib=shared_memory_gib(serving.tensor_parallel_size),
+        timing=waits,
+    )
+
+
+def _of_another_server(settings: Settings, server: ServerSettings, waits: Timing) -> ServingSpec:
+    routes = server.routes or _TASK_ROUTES[settings.model.task]
+    return ServingSpec(
+        served_name=settings.served_name,
+        model=settings.model.name,
+        revision=settings.model.revision,
+        weights_in_image=False,
+        command=server.command,
+        source=(),
+        options=server.args,
+        environment=MappingProxyType(dict(sorted(settings.serving.environment.items()))),
+        pod_environment=MappingProxyType(
+            {"HOME": server.data_path, "HF_HOME": f"{server.data_path}/huggingface"}
+        ),
+        queue_environment=MappingProxyType({}),
+        api_key_variable=server.api_key_variable,
+        reaches_internet=True,
+        user_id=server.user_id,
+        data_path=server.data_path,
+        port=server.port,
+        health_port=server.port,
+        health_path=server.health_path,
+        platform_health_path=server.health_path,
+        routes=tuple(dict.fromkeys((*routes, _MODELS_ROUTE, server.health_path))),
+        gpu_count=server.gpu_count,
+        shm_gib=shared_memory_gib(server.gpu_count),
         timing=waits,
     )
 
@@ -196,6 +272,10 @@ def _options(settings: Settings, shutdown_timeout_seconds: int) -> tuple[str, ..
         "--shutdown-timeout": shutdown_timeout_seconds,
         "--sse-keep-alive-interval": _sse_keep_alive_seconds(settings),
         "--disable-access-log-for-endpoints": "/health,/metrics,/ping",
+        "--limit-mm-per-prompt": (
+            json.dumps({"image": model.max_images_per_prompt}) if model.max_images_per_prompt else None
+        ),
+        "--pooler-config": _pooler(model),
     }
     flags = {
         "--enable-prefix-caching": serving.enable_prefix_caching,
@@ -209,5 +289,45 @@ def _options(settings: Settings, shutdown_timeout_seconds: int) -> tuple[str, ..
         *_TASK_ARGUMENTS[model.task],
         *(text for name, value in options.items() if value is not None for text in (name, str(value))),
         *(name for name, is_set in flags.items() if is_set),
+        # An empty list would let it fetch from every host, those of the cluster's own network included.
+        "--allowed-media-domains",
+        *(model.allowed_media_hosts or (_NO_HOST,)),
+        *_adapters(settings),
         *serving.extra_args,
+    )
+
+
+def _pooler(model: ModelSettings) -> str | None:
+    """Return vLLM's configuration of the pooler, in whose words a vector is normalized by an activation."""
+    said = {"pooling_type": model.pooling.type, "use_activation": model.pooling.normalize}
+    return (
+        json.dumps({key: value for key, value in said.items() if value is not None})
+        if any(value is not None for value in said.values())
+        else None
+    )
+
+
+def _adapters(settings: Settings) -> tuple[str, ...]:
+    """Return the arguments for adapters; the image's entrypoint fetches each at its commit.
+
+    vLLM itself would load whatever commit the hub has at the time.
+    """
+    model = settings.model
+    if not model.adapters:
+        return ()
+    modules = [
+        {
+            "name": name,
+            "path": f"{adapter.name}@{adapter.revision}",
+            "base_model_name": settings.served_name,
+        }
+        for name, adapter in model.adapters.items()
+    ]
+    return (
+        "--enable-lora",
+        "--max-loras",
+        str(len(modules)),
+        *(("--max-lora-rank", str(model.max_lora_rank)) if model.max_lora_rank else ()),
+        "--lora-modules",
+        *(json.dumps(module) for module in modules),
     )

@@ -20,6 +20,11 @@ def say(line: str) -> None:
     out.print(line, markup=False)
 
 
+def note(message: str) -> None:
+    """Write what may matter, and stops nothing, to standard error."""
+    err.print(f"[dim]note:[/] {_escaped(message)}")
+
+
 def error(message: str) -> None:
     """Write what went wrong to standard error."""
     err.print(f"[bold red]error:[/] {_escaped(message)}")

@@ -9,11 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops import questions
 from ops.errors import OpsError, UsageError
 from ops.stacks import LOCAL, PROJECT_FOLDER
 
 if TYPE_CHECKING:
+    from infra.settings import Task
     from ops.stacks import Stack
+
+# A job's sound is in its JSON: too long for a command, and for a screen.
+_JSON_WITH_A_FILE = (
+    '-H \'Content-Type: application/json\' --data-binary @<(printf \'{"input": {"audio": "%s"}}\' '
+    '"$(base64 -w0 speech.wav)")'
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Endpoint:
         type: on RunPod, `LOAD_BALANCER` or `QUEUE`.
         jobs: the base URL of a queue's job API.
         console: its page in RunPod's console.
+        asks_for_key: whether it refuses those without the key; somebody else's server may not.
     """
 
     platform: str
@@ -41,21 +50,32 @@ class Endpoint:
     type: str | None = None
     jobs: str | None = None
     console: str | None = None
+    asks_for_key: bool = True
 
-    def curl(self, model: str) -> str:
-        """Return a command that asks for one chat completion.
+    def curl(self, model: str, task: Task) -> str:
+        """Return a command that asks for one answer.
 
         The key is neither in it nor in the arguments of a process, which others on the machine can list:
         printf is the shell's own.
+
+        Args:
+            model: the served name of the model.
+            task: what it is for.
         """
-        body = json.dumps(
-            {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32}
-        )
-        return (
-            f'printf "Authorization: Bearer %s" "{self.key_in_shell}" |'
-            f" curl {self.url}/chat/completions -H @- -H 'Content-Type: application/json'"
-            f" -d {shlex.quote(body)}"
-        )
+        question = questions.of_task(task, model)[0]
+        url = self.url.removesuffix("/v1") + question.route
+        body: dict[str, Any] = question.fields
+        if task == "generate":
+            url = f"{self.url}/chat/completions"
+            body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32}
+        if self.jobs is not None and question.job is not None:
+            url, body = f"{self.jobs}/runsync", {"input": question.job}
+        sent = f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+        if question.file is not None and self.jobs is None:
+            sent = f"-F file=@speech.wav -F {shlex.quote(f'model={model}')}"
+        elif question.file is not None:
+            sent = _JSON_WITH_A_FILE
+        return f'printf "Authorization: Bearer %s" "{self.key_in_shell}" | curl {url} -H @- {sent}'
 
 
 def endpoints_of(stack: Stack, outputs: dict[str, Any], platform: str | None = None) -> list[Endpoint]:
@@ -113,7 +133,8 @@ def _runpod(stack: Stack, where: dict[str, Any]) -> Endpoint:
 
 def _other(platform: str, stack: Stack, where: dict[str, Any], key: str) -> Endpoint:
     in_shell = f"$({berth()} output --stack {stack.name} api_key --show-secrets)"
-    return Endpoint(platform, where["url"], where["health"], key, in_shell)
+    guarded = where.get("asks_for_key", True)
+    return Endpoint(platform, where["url"], where["health"], key, in_shell, asks_for_key=guarded)
 
 
 def berth() -> str:

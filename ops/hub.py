@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, get_args
 
-from infra.settings.sections import Dtype, Quantization
+from infra import serving
+from infra.quantization import Quantization
+from infra.settings.model import Dtype
 from ops.errors import UsageError
 from sandbox.runpod.catalogue import types_of
 
@@ -24,6 +26,7 @@ _CATEGORIES: dict[Task, str] = {
     "score": "embedding",
     "classify": "language",
     "transcribe": "audio",
+    "speak": "audio",
 }
 # vLLM's own default; the entrypoint takes as many jobs at once where it is not told.
 _MAX_NUM_SEQS = 256
@@ -36,10 +39,16 @@ def files(settings: Settings) -> dict[str, str]:
     """Return the texts of the Hub's two files by their names.
 
     Raises:
-        UsageError: the stack has no section `runpod`.
+        UsageError: the stack has no section `runpod`, or runs what a listing cannot say.
     """
     if settings.runpod is None:
         raise UsageError(f"{settings.file} has no section berth:runpod: the Hub needs its GPUs and its disk")
+    if settings.server is not None:
+        raise UsageError(f"{settings.file} has a section berth:server: the Hub lists Berth's own image")
+    if settings.model.adapters:
+        raise UsageError(
+            f"{settings.file} has berth:model.adapters: the Hub passes variables, and adapters are arguments"
+        )
     documents = {
         "hub.json": _hub(settings, settings.runpod),
         "tests.json": _tests(settings, settings.runpod),
@@ -72,7 +81,7 @@ def _hub(settings: Settings, runpod: RunpodSettings) -> dict[str, Any]:
         "config": {
             "runsOn": "GPU",
             "containerDiskInGb": runpod.disk_gib,
-            "gpuCount": runpod.gpu_count,
+            "gpuCount": settings.gpu_count,
             "gpuIds": ",".join(pools),
             "allowedCudaVersions": _cuda_versions(runpod),
             "env": [
@@ -102,7 +111,7 @@ def _tests(settings: Settings, runpod: RunpodSettings) -> dict[str, Any]:
         ],
         "config": {
             "gpuTypeId": next(name for name in gpus if name not in runpod.excluded_gpu_types),
-            "gpuCount": runpod.gpu_count,
+            "gpuCount": settings.gpu_count,
             "env": [{"key": key, "value": value} for key, value in values.items()],
             "allowedCudaVersions": _cuda_versions(runpod),
         },
@@ -113,8 +122,7 @@ def _fixed(settings: Settings) -> dict[str, str]:
     """Return the variables that nobody is asked for."""
     startup_seconds = str(settings.serving.startup_timeout_seconds)
     return {
-        "BERTH_DOOR": "queue",
-        "BERTH_TASK": settings.model.task,
+        **serving.spec(settings).queue_environment,
         "RUNPOD_INIT_TIMEOUT": startup_seconds,
         "VLLM_ENGINE_READY_TIMEOUT_S": startup_seconds,
         **dict(sorted(settings.serving.environment.items())),
@@ -123,8 +131,8 @@ def _fixed(settings: Settings) -> dict[str, str]:
 
 def _inputs(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return what one who deploys from the Hub is asked for, with the stack's values as defaults."""
-    model, serving = settings.model, settings.serving
-    parallel = serving.max_num_seqs or _MAX_NUM_SEQS
+    model, said = settings.model, settings.serving
+    parallel = said.max_num_seqs or _MAX_NUM_SEQS
     return {
         "MODEL_NAME": {
             "name": "Model",
@@ -156,7 +164,7 @@ def _inputs(settings: Settings) -> dict[str, dict[str, Any]]:
             "description": "The part of each GPU's memory that the server takes, up to 1",
             "min": 0,
             "max": 1,
-            "default": serving.gpu_memory_utilization,
+            "default": said.gpu_memory_utilization,
         },
         "DTYPE": _choice("Number format", "How weights and activations are stored", Dtype, model.dtype),
         "QUANTIZATION": _choice(
@@ -170,7 +178,7 @@ def _inputs(settings: Settings) -> dict[str, dict[str, Any]]:
             "type": "number",
             "description": "Over how many of the worker's GPUs the model is spread",
             "min": 1,
-            "default": serving.tensor_parallel_size,
+            "default": said.tensor_parallel_size,
             "advanced": True,
         },
         "MAX_NUM_SEQS": {
@@ -193,7 +201,7 @@ def _inputs(settings: Settings) -> dict[str, dict[str, Any]]:
             "name": "No CUDA graphs",
             "type": "boolean",
             "description": "Starts sooner and answers slower",
-            "default": serving.enforce_eager,
+            "default": said.enforce_eager,
             "trueValue": "true",
             "falseValue": "false",
             "advanced": True,
@@ -237,6 +245,7 @@ def _test_inputs(settings: Settings) -> dict[str, dict[str, Any]]:
         },
         # Its input is sound, which does not go into a file of a listing.
         "transcribe": {"openai_route": _openai("/v1/models")},
+        "speak": {"openai_route": _openai("/v1/models")},
     }
     return of_task[settings.model.task]
 

@@ -15,6 +15,7 @@ from pulumi.automation import PulumiCommand
 from semver import VersionInfo
 
 from infra.runpod.connection import URL_VARIABLE
+from infra.settings import PROJECT
 from ops import console
 from ops.children import run_in_foreground
 from ops.drift import Moved
@@ -22,7 +23,7 @@ from ops.errors import OpsError, SilentFailureError
 from ops.stacks import PROJECT_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from infra.settings import Settings
 
@@ -106,12 +107,13 @@ class PulumiStack:
         self.settings = settings
 
     def preview(self, *, as_json: bool) -> None:
-        """Show what `up` would change."""
+        """Show what `up` would change, unless servers could not get the model."""
+        self._require_model()
         self._run("preview", *(["--json"] if as_json else []))
 
     def up(self, *, yes: bool, as_json: bool) -> None:
-        """Run `pulumi up`."""
-        self._change("up", yes=yes, as_json=as_json)
+        """Run `pulumi up`, unless servers could not get the model."""
+        self._change("up", yes=yes, as_json=as_json, first=self._require_model)
 
     def refresh(self, *, yes: bool, as_json: bool) -> None:
         """Run `pulumi refresh`."""
@@ -171,9 +173,30 @@ class PulumiStack:
         """Return RunPod's public API, or the one that the environment names."""
         return os.environ.get(URL_VARIABLE) or RUNPOD_API
 
-    def _change(self, verb: str, *, yes: bool, as_json: bool) -> None:
+    def _require_model(self) -> None:
+        from ops import models  # noqa: PLC0415  # an HTTP client takes a quarter of every command's start
+
+        models.require(self.settings, token=self._hub_token, note=console.note)
+
+    def _hub_token(self) -> str | None:
+        command = self._command("config", "get", f"{PROJECT}:hubToken")
+        answer = subprocess.run(
+            command,
+            cwd=PROJECT_FOLDER,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        return answer.stdout.strip() or None if answer.returncode == 0 else None
+
+    def _change(
+        self, verb: str, *, yes: bool, as_json: bool, first: Callable[[], None] = lambda: None
+    ) -> None:
         if not yes:
             console.refuse_without_terminal(verb)
+        first()
         self._run(verb, *(["--yes"] if yes else []), *(["--json"] if as_json else []))
 
     def _command(self, *words: str) -> list[str]:

@@ -11,19 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ops import chat
+from ops import chat, questions
 from ops.readiness import readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from infra.settings import Task
     from ops.endpoints import Endpoint
+    from ops.questions import Question
 
 _POLL_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
 _ANSWER_LIMIT_SECONDS = 120.0
 # Not a secret: what a stranger might try.
 _WRONG_KEY = "not-the-key"
+_NO_CHAT_TEMPLATE = "chat template"  # vLLM's words for a model that was not made for chat
+
+
+class _AskError(Exception):
+    """An endpoint did not answer a question; the message says what it did instead, without the key."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,14 @@ class Check:
     Args:
         name: what was asked.
         problem: why it does not hold, None when it holds.
-        answer: the completion, of a check that asks for one.
+        answer: the completion, of a check that asks for chat.
+        latency_seconds: how long another answer took, from the request to its last byte.
     """
 
     name: str
     problem: str | None = None
     answer: chat.Answer | None = None
+    latency_seconds: float | None = None
 
 
 @dataclass
@@ -69,6 +82,8 @@ def _check_as_json(check: Check) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": check.name, "ok": check.problem is None}
     if check.problem is not None:
         shown["problem"] = check.problem
+    if check.latency_seconds is not None:
+        shown["latency_seconds"] = round(check.latency_seconds, 3)
     if check.answer is not None:
         shown |= {
             "latency_seconds": round(check.answer.latency_seconds, 3),
@@ -83,8 +98,9 @@ def _check_as_json(check: Check) -> dict[str, Any]:
 
 def run(
     endpoints: Sequence[Endpoint],
-    model: str,
+    models: Sequence[str],
     *,
+    task: Task,
     limit_seconds: float,
     look: Callable[[Endpoint], Look],
     say: Callable[[str, str], None],
@@ -93,7 +109,8 @@ def run(
 
     Args:
         endpoints: what to check.
-        model: the served name of the model.
+        models: the served name of the model, and those of its adapters.
+        task: what the model is for, which decides what is asked.
         limit_seconds: how long to wait until an endpoint is ready, for example for a worker to start.
         look: tells what is going on behind an endpoint that is not ready.
         say: takes the platform and a line of progress.
@@ -106,7 +123,7 @@ def run(
         if problem is not None:
             report.checks.append(Check("ready", problem))
         else:
-            _ask(report, model, say)
+            _ask(report, models, task, say)
     return reports
 
 
@@ -156,7 +173,23 @@ def _wait(
             time.sleep(_POLL_SECONDS)
 
 
-def _ask(report: Report, model: str, say: Callable[[str, str], None]) -> None:
+def _ask(report: Report, models: Sequence[str], task: Task, say: Callable[[str, str], None]) -> None:
+    endpoint = report.endpoint
+    if task == "generate":
+        _ask_for_chat(report, models[0], say)
+    for index, model in enumerate(models):
+        for question in questions.of_task(task, model):
+            name = question.name if index == 0 else f"{question.name} of {model}"
+            say(endpoint.platform, f"asking for one {name}")
+            report.checks.append(_answered(endpoint, name, question))
+    if not endpoint.asks_for_key:
+        return
+    for name, key in (("refused without a key", None), ("refused with a wrong key", _WRONG_KEY)):
+        say(endpoint.platform, f"asking: is one {name}?")
+        report.checks.append(Check(name, _refusal_problem(endpoint, key)))
+
+
+def _ask_for_chat(report: Report, model: str, say: Callable[[str, str], None]) -> None:
     endpoint = report.endpoint
     for name, stream in (("answer", False), ("streamed answer", True)):
         say(endpoint.platform, f"asking for one {name}")
@@ -166,15 +199,68 @@ def _ask(report: Report, model: str, say: Callable[[str, str], None]) -> None:
             )
             report.checks.append(Check(name, answer=answer))
         except chat.ChatError as error:
+            if error.status == httpx.codes.BAD_REQUEST and _NO_CHAT_TEMPLATE in str(error):
+                say(endpoint.platform, "the model has no chat template: it is asked for completions alone")
+                return
             report.checks.append(Check(name, str(error)))
-    for name, key in (("refused without a key", None), ("refused with a wrong key", _WRONG_KEY)):
-        say(endpoint.platform, f"asking: is one {name}?")
-        report.checks.append(Check(name, _refusal_problem(endpoint, model, key)))
 
 
-def _refusal_problem(endpoint: Endpoint, model: str, key: str | None) -> str | None:
+def _answered(endpoint: Endpoint, name: str, question: Question) -> Check:
+    begun = time.monotonic()
     try:
-        chat.ask(endpoint.url, key, model, stream=False, limit_seconds=_ANSWER_LIMIT_SECONDS)
-    except chat.ChatError as error:
+        if endpoint.jobs is not None and question.job is not None and question.job_problem is not None:
+            problem = questions.judged(question.job_problem, _job_output(endpoint, question.job))
+        else:
+            problem = questions.judged(question.problem, _content(_post(endpoint, question)))
+    except _AskError as error:
+        return Check(name, str(error))
+    return Check(name, problem, latency_seconds=time.monotonic() - begun)
+
+
+def _content(reply: httpx.Response) -> Any:
+    """Return an answer as JSON, or a file's bytes: also those that a queue passes on in base64."""
+    if reply.headers.get("content-type", "").startswith("application/json"):
+        return questions.without_base64(reply.json())
+    return reply.content
+
+
+def _post(endpoint: Endpoint, question: Question) -> httpx.Response:
+    url = endpoint.url.removesuffix("/v1") + question.route
+    if question.file is None:
+        return _request(endpoint.key, "POST", url, json=question.fields)
+    return _request(
+        endpoint.key,
+        "POST",
+        url,
+        data=question.fields,
+        files={"file": ("speech.wav", question.file, "audio/wav")},
+    )
+
+
+def _job_output(endpoint: Endpoint, given: dict[str, Any]) -> Any:
+    job = _request(endpoint.key, "POST", f"{endpoint.jobs}/runsync", json={"input": given}).json()
+    if job.get("status") != "COMPLETED":
+        raise _AskError(f"the job is {job.get('status')}: {job.get('error') or 'no reason given'}")
+    return job["output"]
+
+
+def _request(key: str | None, method: str, url: str, **content: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        reply = httpx.request(method, url, headers=headers, timeout=_ANSWER_LIMIT_SECONDS, **content)
+    except httpx.TimeoutException:
+        raise _AskError(f"no complete answer in {_ANSWER_LIMIT_SECONDS:.0f} s") from None
+    except httpx.HTTPError as error:
+        raise _AskError(f"the connection failed: {error or type(error).__name__}") from error
+    if reply.status_code != httpx.codes.OK:
+        raise _AskError(f"HTTP {reply.status_code}: {chat.reason_in(reply.content)}", reply.status_code)
+    return reply
+
+
+def _refusal_problem(endpoint: Endpoint, key: str | None) -> str | None:
+    try:
+        # The one route that every server has, and guards: vLLM asks no key at /classify.
+        _request(key, "GET", f"{endpoint.url}/models")
+    except _AskError as error:
         return None if error.status == httpx.codes.UNAUTHORIZED else f"must be refused with HTTP 401: {error}"
     return "it answers: anyone who knows the URL can use it"

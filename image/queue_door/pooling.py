@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 from queue_door.fields import Fields, described, wrong
@@ -12,6 +13,7 @@ from queue_door.fields import Fields, described, wrong
 if TYPE_CHECKING:
     from queue_door.engine import Engine
 
+QUERY_INSTRUCTION = "BERTH_QUERY_INSTRUCTION"
 _BATCH_SIZE = 32
 # Requests of one job at the same time: enough to keep vLLM busy, and no more than it lets wait.
 _BATCHES_AT_ONCE = 8
@@ -28,12 +30,16 @@ async def classify(engine: Engine, job_id: str, given: dict[str, Any]) -> dict[s
 
 
 async def embed(engine: Engine, job_id: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Embed `texts` (or one `text`), each after `instruction`, `batch_size` in a request."""
+    """Embed `texts` (or one `text`), each after `instruction`, `batch_size` in a request.
+
+    A stack whose model wants an instruction before a query has it as the default: documents are embedded with
+    the empty one.
+    """
     fields = Fields(given)
     texts = fields.texts("texts" if "texts" in fields else "text")
     normalize = fields.flag("normalize", default=True)
     size = fields.whole("batch_size", _BATCH_SIZE)
-    instruction = fields.rest.pop("instruction", "")
+    instruction = fields.rest.pop("instruction", os.environ.get(QUERY_INSTRUCTION, ""))
     if not isinstance(instruction, str):
         raise wrong("instruction", f"must be a string, not {described(instruction)}")
     texts = [instruction + text for text in texts]

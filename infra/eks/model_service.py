@@ -80,16 +80,23 @@ class ModelService(pulumi.ComponentResource):
             opts=child(self, after=after, minutes=10),
         )
         from_hub = weights is None and not serving.weights_in_image
-        keys: dict[str, pulumi.Input[str]] = {"api-key": api_key}
-        variables = {"VLLM_API_KEY": "api-key"}
+        keys: dict[str, pulumi.Input[str]] = {}
+        variables: dict[str, str] = {}
+        if serving.api_key_variable is not None:
+            keys["api-key"] = api_key
+            variables[serving.api_key_variable] = "api-key"
         if hub_token is not None and from_hub:
             keys["hub-token"] = hub_token
             variables["HF_TOKEN"] = "hub-token"  # noqa: S105  # the key in the Secret
-        secret = kubernetes.core.v1.Secret(
-            f"{name}-secret",
-            metadata=self._metadata(NAME),
-            string_data=pulumi.Output.secret(keys),
-            opts=child(self, minutes=5),
+        secret = (
+            kubernetes.core.v1.Secret(
+                f"{name}-secret",
+                metadata=self._metadata(NAME),
+                string_data=pulumi.Output.secret(keys),
+                opts=child(self, minutes=5),
+            )
+            if keys
+            else None
         )
         account = kubernetes.core.v1.ServiceAccount(
             f"{name}-account",
@@ -112,7 +119,7 @@ class ModelService(pulumi.ComponentResource):
             load_balancer_cidrs=load_balancer_cidrs,
             monitoring_namespace=monitoring_namespace,
             egress=Egress(
-                internet=not serving.weights_in_image,
+                internet=serving.reaches_internet,
                 pod_identity=weights is not None,
                 aws_endpoint=weights.aws_endpoint if weights else None,
             ),
@@ -145,8 +152,12 @@ class ModelService(pulumi.ComponentResource):
                         serving=serving,
                         image=image,
                         args=weights.args if weights else serving.args,
-                        environment={**serving.environment, **(weights.environment if weights else {})},
-                        secret=secret.metadata.name,
+                        environment={
+                            **serving.pod_environment,
+                            **serving.environment,
+                            **(weights.environment if weights else {}),
+                        },
+                        secret=secret.metadata.name if secret else None,
                         secret_environment=variables,
                         service_account=account.metadata.name,
                         priority_class=priority.metadata.name,

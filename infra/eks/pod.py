@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from infra.settings import PodSettings
     from infra.timing import Probe
 
-CACHE_PATH = "/home/vllm/.cache"
-"""Where the image keeps all caches and weights from the hub."""
-
-_USER, _GROUP = 2000, 0  # vLLM's image keeps its home writable for this user and group
+_GROUP = 0  # images that run as any user keep what they write open to this group
 _SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
 
@@ -30,7 +27,7 @@ def pod_spec(
     image: pulumi.Input[str],
     args: Sequence[pulumi.Input[str]],
     environment: Mapping[str, pulumi.Input[str]],
-    secret: pulumi.Input[str],
+    secret: pulumi.Input[str] | None,
     secret_environment: Mapping[str, str],
     service_account: pulumi.Input[str],
     priority_class: pulumi.Input[str],
@@ -42,9 +39,9 @@ def pod_spec(
         settings: the stack file's section `eks.pod`.
         serving: what is served.
         image: the image by digest.
-        args: the arguments of `vllm serve`.
+        args: the arguments of the server.
         environment: the container's variables, without secrets.
-        secret: the name of the Secret.
+        secret: the name of the Secret; None where no variable comes from one.
         secret_environment: variables and their keys in the Secret.
         service_account: whose role the pod takes, where it has one.
         priority_class: what it may be displaced by.
@@ -75,7 +72,7 @@ def pod_spec(
         ],
         "security_context": {
             "run_as_non_root": True,
-            "run_as_user": _USER,
+            "run_as_user": serving.user_id,
             "run_as_group": _GROUP,
             "fs_group": _GROUP,
             "seccomp_profile": {"type": "RuntimeDefault"},
@@ -85,6 +82,7 @@ def pod_spec(
                 "name": "vllm",
                 "image": image,
                 "image_pull_policy": "IfNotPresent",
+                **({"command": list(serving.command)} if serving.command else {}),
                 "args": list(args),
                 "env": [
                     *({"name": key, "value": value} for key, value in environment.items()),
@@ -102,7 +100,7 @@ def pod_spec(
                 "resources": _resources(settings, serving),
                 "volume_mounts": [
                     {"name": "shm", "mount_path": "/dev/shm"},  # noqa: S108  # the pod's own
-                    {"name": "cache", "mount_path": CACHE_PATH},
+                    {"name": "cache", "mount_path": serving.data_path},
                 ],
             }
         ],

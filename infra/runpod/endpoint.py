@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from infra.serving import ServingSpec
-    from infra.settings import RunpodSettings, Task
+    from infra.settings import RunpodSettings
 
 _CONSOLE = "https://console.runpod.io/serverless/user/endpoint/"
 # Where RunPod mounts the network volume of a serverless worker; source: its documentation on storage.
@@ -32,7 +32,6 @@ class RunpodEndpoint(pulumi.ComponentResource):
         name: the logical name of the component; its children's begin with it.
         settings: the stack's `runpod` section.
         serving: what runs, the same as on every other platform.
-        task: what the model is for; it tells a queue's door which kinds of jobs to take.
         image: the image, by digest.
         api_url: base URL of RunPod's REST v2.
         repository_arn: the ECR repository that RunPod is to pull from; None for an image that needs no right.
@@ -58,7 +57,6 @@ class RunpodEndpoint(pulumi.ComponentResource):
         *,
         settings: RunpodSettings,
         serving: ServingSpec,
-        task: Task,
         image: pulumi.Input[str],
         api_url: pulumi.Input[str],
         repository_arn: pulumi.Input[str] | None = None,
@@ -109,7 +107,7 @@ class RunpodEndpoint(pulumi.ComponentResource):
             for volume in settings.volumes
         ]
         is_queue = settings.endpoint_type == "QUEUE"
-        doors = _queue_door(serving, task) if is_queue else _balancer_door(serving)
+        doors = _queue_door(serving) if is_queue else _balancer_door(serving)
         caches = _caches(serving, image) if volumes else {}
         endpoint = Endpoint(
             f"{name}-endpoint",
@@ -121,9 +119,9 @@ class RunpodEndpoint(pulumi.ComponentResource):
             args=shlex.join(serving.args),
             disk=settings.disk_gib,
             env=_environment({**doors, **caches}, secret_environment or {}),
-            ports=[] if is_queue else [f"{port}/http" for port in (serving.port, serving.health_port)],
+            ports=[] if is_queue else [f"{port}/http" for port in _ports(serving)],
             registry=registry,
-            gpu=_gpu(settings),
+            gpu=_gpu(settings, serving),
             workers=_workers(settings),
             scaling=_scaling(settings),
             data_center_ids=list(settings.placement),
@@ -142,6 +140,10 @@ class RunpodEndpoint(pulumi.ComponentResource):
         )
 
 
+def _ports(serving: ServingSpec) -> list[int]:
+    return list(dict.fromkeys((serving.port, serving.health_port)))
+
+
 def _balancer_door(serving: ServingSpec) -> dict[str, str]:
     """Return the variables of a worker that RunPod's load balancer sends requests to."""
     return {
@@ -153,10 +155,10 @@ def _balancer_door(serving: ServingSpec) -> dict[str, str]:
     }
 
 
-def _queue_door(serving: ServingSpec, task: Task) -> dict[str, str]:
+def _queue_door(serving: ServingSpec) -> dict[str, str]:
     """Return the variables of a worker that fetches jobs: nothing reaches it from outside."""
     plain = {key: value for key, value in serving.environment.items() if key != "PORT"}
-    return {**plain, "BERTH_DOOR": "queue", "BERTH_TASK": task, **_startup(serving)}
+    return {**plain, **serving.queue_environment, **_startup(serving)}
 
 
 def _startup(serving: ServingSpec) -> dict[str, str]:
@@ -190,12 +192,12 @@ def _environment(
     return pulumi.Output.secret({**plain, **secrets}) if secrets else plain
 
 
-def _gpu(settings: RunpodSettings) -> dict[str, Any]:
+def _gpu(settings: RunpodSettings, serving: ServingSpec) -> dict[str, Any]:
     allowed = list(settings.allowed_cuda_versions)
     return {
         "pools": list(settings.gpu_pools),
         "excludedTypes": list(settings.excluded_gpu_types),
-        "count": settings.gpu_count,
+        "count": serving.gpu_count,
         **({"allowedCudaVersions": allowed} if allowed else {"minCudaVersion": settings.min_cuda_version}),
     }
 

@@ -8,21 +8,22 @@ from infra.settings.eks_nodes import GpuNodeSettings, SystemNodeSettings, WarmPo
 from infra.settings.eks_operations import AutoscalingSettings, MonitoringSettings
 from infra.settings.eks_service import LoadBalancerSettings, PodSettings, S3WeightsSettings, WafSettings
 from infra.settings.loading import PROJECT, Settings, from_config, load
+from infra.settings.model import AdapterSettings, ModelSettings, PoolingSettings, Task
 from infra.settings.problems import SettingsError
 from infra.settings.runpod import RunpodSettings, VolumeSettings
 from infra.settings.sections import (
     AwsSettings,
     BudgetSettings,
     ImageSettings,
-    ModelSettings,
     SandboxSettings,
     ServingSettings,
     Target,
-    Task,
 )
+from infra.settings.server import ServerSettings
 
 __all__ = [
     "PROJECT",
+    "AdapterSettings",
     "AddonName",
     "ApiSettings",
     "AutoscalingSettings",
@@ -38,9 +39,11 @@ __all__ = [
     "MonitoringSettings",
     "NetworkSettings",
     "PodSettings",
+    "PoolingSettings",
     "RunpodSettings",
     "S3WeightsSettings",
     "SandboxSettings",
+    "ServerSettings",
     "ServingSettings",
     "Settings",
     "SettingsError",

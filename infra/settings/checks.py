@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from infra.settings import eks_checks
+from infra.settings import eks_checks, gpu_checks, server_checks
 from infra.settings.vocabulary import Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from infra.settings.eks import EksSettings
+    from infra.settings.model import ModelSettings
     from infra.settings.runpod import RunpodSettings
-    from infra.settings.sections import (
-        ImageSettings,
-        ModelSettings,
-        ServingSettings,
-        Target,
-    )
+    from infra.settings.sections import ImageSettings, ServingSettings, Target
+    from infra.settings.server import ServerSettings
 
 # Arguments of vLLM that a setting, or the definition itself, decides: said twice, one would win in silence.
 OWNED_ARGUMENTS = {
@@ -33,6 +30,13 @@ OWNED_ARGUMENTS = {
     "--quantization": "model.quantization",
     "-q": "model.quantization",
     "--trust-remote-code": "model.trust_remote_code",
+    "--enable-lora": "model.adapters",
+    "--lora-modules": "model.adapters",
+    "--max-loras": "model.adapters",
+    "--max-lora-rank": "model.max_lora_rank",
+    "--pooler-config": "model.pooling",
+    "--allowed-media-domains": "model.allowed_media_hosts",
+    "--limit-mm-per-prompt": "model.max_images_per_prompt",
     "--gpu-memory-utilization": "serving.gpu_memory_utilization",
     "--tensor-parallel-size": "serving.tensor_parallel_size",
     "-tp": "serving.tensor_parallel_size",
@@ -65,8 +69,11 @@ OWNED_VARIABLES = {
     "RUNPOD_INIT_TIMEOUT": "serving.startup_timeout_seconds",
     "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "the shared definition",
     "VLLM_ENGINE_READY_TIMEOUT_S": "serving.startup_timeout_seconds",
+    "VLLM_MAX_AUDIO_CLIP_FILESIZE_MB": "serving.max_audio_mib",
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "the shared definition",
 }
 VOLUME_VARIABLES = ("HF_HOME", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+_PARALLEL = "serving.tensor_parallel_size"
 _OWNED_PREFIX = "BERTH_"  # what the image's entrypoint reads, and the mark of who made an endpoint
 
 
@@ -88,6 +95,7 @@ def across(
     *,
     targets: Sequence[Target],
     model: ModelSettings,
+    server: ServerSettings | None,
     serving: ServingSettings,
     image: ImageSettings,
     eks: EksSettings | None,
@@ -96,21 +104,34 @@ def across(
     has_registry_password: bool,
 ) -> Iterator[tuple[str, str]]:
     """Yield the problems between sections, as pairs of dotted key and reason."""
+    eks = eks if "eks" in targets else None
+    runpod = runpod if "runpod" in targets else None
     yield from _owned(serving)
-    if runpod is not None and "runpod" in targets:
-        yield from _of_runpod(serving, image, runpod, has_registry_password=has_registry_password)
-    if eks is not None and "eks" in targets:
-        yield from eks_checks.across(model=model, serving=serving, eks=eks, on_sandbox=on_sandbox)
+    if server is None:
+        yield from server_checks.of_vllm(model, on_sandbox=on_sandbox)
+        yield from gpu_checks.across(model, eks, runpod)
+    else:
+        yield from server_checks.of_another_server(
+            server, model=model, serving=serving, image=image, eks=eks, runpod=runpod
+        )
+    gpus = ("server.gpu_count", server.gpu_count) if server else (_PARALLEL, serving.tensor_parallel_size)
+    if runpod is not None:
+        yield from _of_runpod(gpus, serving, image, runpod, has_registry_password=has_registry_password)
+    if eks is not None:
+        yield from eks_checks.across(model=model, gpus=gpus, serving=serving, eks=eks, on_sandbox=on_sandbox)
 
 
 def _of_runpod(
-    serving: ServingSettings, image: ImageSettings, runpod: RunpodSettings, *, has_registry_password: bool
+    gpus: tuple[str, int],
+    serving: ServingSettings,
+    image: ImageSettings,
+    runpod: RunpodSettings,
+    *,
+    has_registry_password: bool,
 ) -> Iterator[tuple[str, str]]:
-    if serving.tensor_parallel_size != runpod.gpu_count:
-        yield (
-            "runpod.gpu_count",
-            f" = {runpod.gpu_count} must be serving.tensor_parallel_size ({serving.tensor_parallel_size})",
-        )
+    key, count = gpus
+    if runpod.gpu_count not in (None, count):
+        yield "runpod.gpu_count", f" = {runpod.gpu_count} must be {key} ({count}), or be left out"
     if runpod.registry_username is not None and image.builder != "prebuilt":
         yield (
             "runpod.registry_username",

@@ -13,19 +13,25 @@ if TYPE_CHECKING:
 
     from infra.settings.eks import EksSettings
     from infra.settings.eks_nodes import GpuNodeSettings
-    from infra.settings.sections import ModelSettings, ServingSettings
+    from infra.settings.model import ModelSettings
+    from infra.settings.sections import ServingSettings
 
 SPOT_DRAIN_LIMIT_SECONDS = 105  # AWS takes a spot machine 120 s after its notice; the rest is for the notice
-_TENSOR_CORE_BFLOAT16 = (8, 0)
 
 
 def across(
-    *, model: ModelSettings, serving: ServingSettings, eks: EksSettings, on_sandbox: bool
+    *,
+    model: ModelSettings,
+    gpus: tuple[str, int],
+    serving: ServingSettings,
+    eks: EksSettings,
+    on_sandbox: bool,
 ) -> Iterator[tuple[str, str]]:
     """Yield problems, as pairs of dotted key and reason.
 
     Args:
         model: the section `model`.
+        gpus: the GPUs of one replica, after the key that says it.
         serving: the section `serving`.
         eks: the section `eks`.
         on_sandbox: whether the clouds are those of this machine.
@@ -42,14 +48,14 @@ def across(
     for name, group in eks.gpu_node_groups.items():
         if group.operating_system == "AL2023":  # Bottlerocket's releases have numbers of their own
             releases[f"eks.gpu_node_groups.{name}"] = group.release_version
-        yield from _group(f"eks.gpu_node_groups.{name}", group, model, serving, eks)
+        yield from _group(f"eks.gpu_node_groups.{name}", group, gpus, serving, eks)
     for key, release in releases.items():
         if release is not None and not release.startswith(f"{eks.kubernetes_version}."):
             yield (
                 f"{key}.release_version",
                 f' = "{release}" is not of eks.kubernetes_version "{eks.kubernetes_version}"',
             )
-    yield from _room(serving, eks)
+    yield from _room(gpus, eks)
     if model.task == "classify" and not eks.load_balancer.internal:
         yield (
             "eks.load_balancer.internal",
@@ -70,7 +76,12 @@ def across(
         )
     if eks.s3_weights is not None and model.weights == "image":
         yield "eks.s3_weights", ' goes with model.weights "hub": the image brings them already'
-    shm_gib = shared_memory_gib(serving.tensor_parallel_size)
+    if eks.s3_weights is not None and model.adapters:
+        yield (
+            "eks.s3_weights",
+            " does not go with model.adapters: they come from the hub, which no pod asks then",
+        )
+    shm_gib = shared_memory_gib(gpus[1])
     if eks.pod.memory_gib <= shm_gib:
         yield (
             "eks.pod.memory_gib",
@@ -84,17 +95,13 @@ def across(
 
 
 def _group(
-    key: str, group: GpuNodeSettings, model: ModelSettings, serving: ServingSettings, eks: EksSettings
+    key: str, group: GpuNodeSettings, gpus: tuple[str, int], serving: ServingSettings, eks: EksSettings
 ) -> Iterator[tuple[str, str]]:
-    gpus = [INSTANCE_GPUS[name] for name in group.instance_types]
-    fewest = min(item.count for item in gpus)
-    if serving.tensor_parallel_size > fewest:
+    fewest = min(INSTANCE_GPUS[name].count for name in group.instance_types)
+    if gpus[1] > fewest:
         yield (
-            "serving.tensor_parallel_size",
-            (
-                f" = {serving.tensor_parallel_size} is more than the GPUs of a node: {key}.instance_types "
-                f"have {fewest}"
-            ),
+            gpus[0],
+            f" = {gpus[1]} is more than the GPUs of a node: {key}.instance_types have {fewest}",
         )
     if group.capacity_type == "SPOT" and serving.drain_seconds > SPOT_DRAIN_LIMIT_SECONDS:
         yield (
@@ -104,21 +111,18 @@ def _group(
                 f"({key}): AWS takes them 120 s after its notice"
             ),
         )
-    if model.dtype == "bfloat16" and gpus[0].compute_capability < _TENSOR_CORE_BFLOAT16:
-        yield "model.dtype", f' = "bfloat16": {gpus[0].model} of {key} cannot, use "float16"'
     existing = eks.network.existing
     zones = len(existing.node_subnet_ids) if existing else eks.network.zones
     if group.zone_index is not None and group.zone_index >= zones:
         yield f"{key}.zone_index", f" = {group.zone_index} must be below the number of zones, {zones}"
 
 
-def _room(serving: ServingSettings, eks: EksSettings) -> Iterator[tuple[str, str]]:
+def _room(gpus: tuple[str, int], eks: EksSettings) -> Iterator[tuple[str, str]]:
     """Yield replicas that no machine would ever hold."""
     # Without the autoscaler nothing adds machines: those that `max` would still allow hold nothing.
     bound = "max" if eks.cluster_autoscaler else "desired"
     room = sum(
-        getattr(group, bound)
-        * (min(INSTANCE_GPUS[name].count for name in group.instance_types) // serving.tensor_parallel_size)
+        getattr(group, bound) * (min(INSTANCE_GPUS[name].count for name in group.instance_types) // gpus[1])
         for group in eks.gpu_node_groups.values()
     )
     where = f"eks.gpu_node_groups with their {bound} hold {room}"
@@ -126,10 +130,7 @@ def _room(serving: ServingSettings, eks: EksSettings) -> Iterator[tuple[str, str
     if eks.most_replicas > room:
         yield (
             key,
-            (
-                f" = {eks.most_replicas} is more than fit: {where} with tensor_parallel_size "
-                f"{serving.tensor_parallel_size}"
-            ),
+            (f" = {eks.most_replicas} is more than fit: {where} with {gpus[0].rpartition('.')[2]} {gpus[1]}"),
         )
     elif eks.surge and eks.most_replicas + 1 > room:
         yield "eks.surge", f": needs room for one more than {key} = {eks.most_replicas}, and {where}"

@@ -13,16 +13,17 @@ from pydantic import ValidationError
 
 from infra.settings import checks, problems
 from infra.settings.eks import EksSettings
+from infra.settings.model import ModelSettings
 from infra.settings.problems import SettingsError
 from infra.settings.runpod import RunpodSettings
 from infra.settings.sections import (
     AwsSettings,
     ImageSettings,
-    ModelSettings,
     SandboxSettings,
     ServingSettings,
     Target,
 )
+from infra.settings.server import ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,7 @@ _SECRETS = ("apiKey", "hubToken", "registryPassword", "runpodApiKey")
 _LOCAL_REGION = "us-east-1"
 _SECTIONS: dict[str, type[Section]] = {
     "model": ModelSettings,
+    "server": ServerSettings,
     "serving": ServingSettings,
     "image": ImageSettings,
     "aws": AwsSettings,
@@ -45,6 +47,22 @@ _SECTIONS: dict[str, type[Section]] = {
     "sandbox": SandboxSettings,
 }
 _DEFAULTED = ("serving", "image")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, as Pulumi does, where YAML's own readers take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} is there twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,7 @@ class Settings:
     file: str
     targets: tuple[Target, ...]
     model: ModelSettings
+    server: ServerSettings | None
     serving: ServingSettings
     image: ImageSettings
     aws: AwsSettings
@@ -70,7 +89,12 @@ class Settings:
     @property
     def served_name(self) -> str:
         """The model's name in requests."""
-        return self.model.served_name or self.model.name
+        return self.model.request_names[0]
+
+    @property
+    def gpu_count(self) -> int:
+        """The GPUs of one replica."""
+        return self.server.gpu_count if self.server else self.serving.tensor_parallel_size
 
     def require_eks(self) -> EksSettings:
         """Return the section `eks`, which is there when `eks` is a target."""
@@ -96,7 +120,7 @@ def load(path: Path) -> Settings:
     """
     shown = f"{path.parent.name}/{path.name}"
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.load(path.read_text(), _Loader)  # noqa: S506  # it is a safe one
     except FileNotFoundError:
         there = ", ".join(sorted(_stack(file.name) for file in path.parent.glob("Pulumi.*.yaml")))
         raise SettingsError(
@@ -187,6 +211,7 @@ def _settings(config: Mapping[str, object], file: str, found: list[str]) -> Sett
             for key, reason in checks.across(
                 targets=targets,
                 model=sections["model"],
+                server=sections.get("server"),
                 serving=sections["serving"],
                 image=sections["image"],
                 eks=sections.get("eks"),
@@ -197,7 +222,7 @@ def _settings(config: Mapping[str, object], file: str, found: list[str]) -> Sett
         ]
     if found:
         raise SettingsError(found)
-    optional = ("eks", "runpod", "sandbox")
+    optional = ("server", "eks", "runpod", "sandbox")
     return Settings(stack=stack, file=file, targets=targets, **{**dict.fromkeys(optional), **sections})
 
 

@@ -43,7 +43,11 @@ def of_section(section: type[Section], error: ValidationError) -> list[tuple[str
     """Return the problems of one section, as pairs of dotted key and what to say about it."""
     found: dict[str, str] = {}
     for item in error.errors(include_url=False):
-        place = [part for part in item["loc"] if part != "[key]"]  # pydantic's mark of a mapping's own key
+        place = item["loc"]
+        if place[-1] == "[key]":  # pydantic's mark of a mapping's own key: what the mapping allows holds
+            key, _, field = _walk(section, place[:-2])
+            found[f"{key}.{place[-2]}"] = f" is a name that cannot be: must be {_allowed(field)}"
+            continue
         key, owner, field = _walk(section, place)
         if item["type"] == "extra_forbidden":
             found[key] = f": {unknown_key(str(place[-1]), owner.model_fields)}"

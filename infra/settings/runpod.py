@@ -51,7 +51,7 @@ class RunpodSettings(Section):
         Field(min_length=1),
         Allowed(f"a list of one pool or more of {', '.join(get_args(GpuPool))}"),
     ]
-    gpu_count: Positive = 1
+    gpu_count: Positive | None = Field(default=None, description="else as many as the server needs")
     excluded_gpu_types: Texts = ()
     min_cuda_version: CudaVersion = "13.0"  # what vLLM's image is built for
     allowed_cuda_versions: Annotated[

@@ -1,4 +1,4 @@
-"""The sections of a stack file with their defaults, but for `eks` and `runpod`, which have their own."""
+"""The sections of a stack file with their defaults, but for those that have a module of their own."""
 
 from __future__ import annotations
 
@@ -9,71 +9,23 @@ from pydantic import Field
 from infra.settings.vocabulary import (
     AccountId,
     Allowed,
-    CommitId,
     DrainSeconds,
     EmailAddresses,
     Environment,
     Flag,
     Fraction,
     ImageDigest,
-    ModelName,
     Owner,
     Positive,
     Region,
     Seconds,
     Section,
-    ServedName,
     Texts,
     Tokens,
 )
 
 Target = Literal["eks", "runpod"]
-Task = Literal["generate", "embed", "score", "classify", "transcribe"]
-Dtype = Literal["auto", "bfloat16", "float16", "float32"]
-Quantization = Literal[
-    "awq",
-    "awq_marlin",
-    "gptq",
-    "gptq_marlin",
-    "fp8",
-    "compressed-tensors",
-    "modelopt",
-    "modelopt_fp4",
-    "mxfp4",
-    "torchao",
-]
-
 _OTHER_PARTITIONS = ("cn-", "us-gov-", "us-iso", "eu-isoe-")
-
-_HALF_PRECISION_ONLY = ("awq", "gptq")  # the kernels of both multiply in float16
-
-
-class ModelSettings(Section):
-    """Which model is served, and as what."""
-
-    name: ModelName
-    revision: CommitId
-    served_name: ServedName | None = Field(
-        default=None, description="the model's name in requests; else `name`"
-    )
-    task: Task = "generate"
-    max_model_len: Tokens
-    weights: Literal["hub", "image"] = Field(
-        default="hub", description="where servers take them from: the hub at every start, or the image"
-    )
-    dtype: Dtype = "auto"
-    quantization: Quantization | None = None
-    trust_remote_code: Flag = False
-
-    def problems(self) -> list[tuple[str, str]]:
-        """Return combinations of number formats that vLLM has no kernels for."""
-        if self.quantization is None or self.dtype in ("auto", "float16"):
-            return []
-        if self.dtype == "float32" or self.quantization in _HALF_PRECISION_ONLY:
-            return [
-                ("dtype", f'"{self.dtype}" does not go with quantization "{self.quantization}": use "auto"')
-            ]
-        return []
 
 
 class ServingSettings(Section):
@@ -88,6 +40,9 @@ class ServingSettings(Section):
     )
     enable_prefix_caching: Flag = True
     enforce_eager: Flag = False
+    max_audio_mib: Positive | None = Field(
+        default=None, description="the largest file that is transcribed; else vLLM's 25 MiB"
+    )
     extra_args: Texts = ()
     environment: Environment = Field(default_factory=dict)
     startup_timeout_seconds: Seconds = 1800

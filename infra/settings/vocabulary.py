@@ -48,6 +48,8 @@ def _environment(values: Mapping[str, str]) -> Mapping[str, str]:
     return values
 
 
+_HOST_NAME = r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}"
+
 Flag = Annotated[bool, Allowed("true or false")]
 Texts = Annotated[tuple[str, ...], Allowed("a list of texts")]
 SomeTexts = Annotated[tuple[str, ...], Field(min_length=1), Allowed("a list of one text or more")]
@@ -161,8 +163,23 @@ CertificateArn = Annotated[
 ]
 HostName = Annotated[
     str,
-    Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$"),
+    Field(pattern=rf"^{_HOST_NAME}$"),
     Allowed('a host\'s full name in lower case such as "model.example.com"'),
+]
+HostNames = Annotated[
+    tuple[
+        Annotated[str, Field(pattern=rf"^({_HOST_NAME}|127(\.\d{{1,3}}){{3}})$")],
+        ...,
+    ],
+    Allowed('a list of hosts\' full names in lower case such as "images.example.com": no addresses'),
+]
+UrlPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9/._-]*$"), Allowed("a path such as /health")]
+UrlPaths = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^/[A-Za-z0-9/._*-]+$")], ...],
+    Allowed("a list of paths such as /v1/chat/completions; * stands for anything"),
+]
+VariableName = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), Allowed("the name of an environment variable")
 ]
 BucketName = Annotated[
     str,

@@ -25,7 +25,7 @@ def smoke(
         int, typer.Option(min=1, metavar="SECONDS", help="How long to wait until an endpoint is ready.")
     ] = 900,
 ) -> None:
-    """Ask each endpoint for chat completions, and see that it refuses those without the key.
+    """Ask each endpoint for what its model is for, and see that it refuses those without the key.
 
     Waits for a worker that is not there yet. Exit status 0 only if all of it holds at every endpoint.
     """
@@ -39,7 +39,9 @@ def smoke(
     with Progress(console.err if as_json else console.out, quiet=as_json) as progress:
         reports = checks.run(
             endpoints_of(opened, outputs),
-            outputs["model"],
+            # A stack that was brought up by an older version says its model alone.
+            outputs.get("models") or [outputs["model"]],
+            task=outputs.get("task") or opened.settings.model.task,
             limit_seconds=timeout,
             look=looker,
             say=progress.report,
@@ -66,6 +68,8 @@ def _show(reports: list[Report]) -> None:
     for report in reports:
         for check in report.checks:
             figures = []
+            if check.latency_seconds is not None:
+                figures = ["", f"{check.latency_seconds * 1000:.0f} ms"]
             if check.answer is not None:
                 first = check.answer.first_token_seconds
                 figures = [

@@ -34,5 +34,5 @@ def _show(stack: Stack) -> None:
     console.out.print(table)
     for endpoint in endpoints:
         console.out.print(f"\n[dim]Ask {endpoint.platform}:[/]")
-        console.say(endpoint.curl(model))
+        console.say(endpoint.curl(model, stack.settings.model.task))
     console.out.print(f"\n[dim]Prove that each answers:[/] {berth()} smoke --stack {stack.name}")

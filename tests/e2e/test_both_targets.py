@@ -59,6 +59,7 @@ def test_smoke_asks_both_endpoints(up: Clone) -> None:
         assert [check["name"] for check in endpoint["checks"] if check["ok"]] == [
             "answer",
             "streamed answer",
+            "completion",
             "refused without a key",
             "refused with a wrong key",
         ]

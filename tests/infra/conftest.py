@@ -7,7 +7,7 @@ import pytest
 from tests.infra import graph, variants
 
 
-@pytest.fixture(params=graph.STACKS)
+@pytest.fixture(params=graph.ENVIRONMENTS)
 def stack(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import functools
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra import serving, settings
 from tests.infra import contracts, variants
 from tests.infra.contracts import CONTRACTS, UNKNOWN, Facts, in_the_clear
-from tests.infra.graph import STACKS, Graph, Recorded, configuration, run
+from tests.infra.graph import ROOT, STACKS, Graph, Recorded, configuration, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +34,19 @@ def test_every_stack_and_variant_keeps_the_contract(
     contract: Callable[[Graph, Facts], Iterator[str]], shape: str, preview: bool
 ) -> None:
     assert sorted(set(contract(variants.recorded(shape, preview), facts(shape, preview)))) == []
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_stack_serves_the_same_on_both_clouds_on_the_routes_of_its_task(stack: str) -> None:
+    spec = serving.spec(settings.load(ROOT / "stacks" / f"Pulumi.{stack}.yaml"))
+    graph = variants.recorded(stack, False)
+    (container,) = graph.named("model-deployment").inputs["spec"]["template"]["spec"]["containers"]
+    (endpoint,) = graph.of_type("pulumi-python:dynamic/runpod:Endpoint")
+    assert tuple(container["args"]) == tuple(shlex.split(endpoint.inputs["args"])) == spec.args
+    rules = graph.of_type("aws:lb/listenerRule:ListenerRule")
+    conditions = [condition for rule in rules for condition in rule.inputs["conditions"]]
+    paths = [path for condition in conditions for path in condition["pathPattern"]["values"]]
+    assert tuple(paths) == spec.routes
 
 
 def _request(**changes: Any) -> Callable[[Recorded], Recorded]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.eks.pod import CACHE_PATH
+from infra.serving import IMAGE_CACHE_PATH
 from infra.timing import LOAD_BALANCER_CHECK
 from tests.infra.graph import ROOT, configuration, run
 
@@ -128,11 +128,11 @@ def test_all_caches_of_the_image_are_on_a_volume_with_a_limit(graph: Graph) -> N
     assert set(mounts) == set(volumes) == {"shm", "cache"}
     assert all(re.fullmatch(r"\d+Gi", volume["sizeLimit"]) for volume in volumes.values())
     assert volumes["shm"]["medium"] == "Memory"
-    assert mounts["cache"] == CACHE_PATH
+    assert mounts["cache"] == IMAGE_CACHE_PATH
     dockerfile = (ROOT / "image" / "Dockerfile").read_text()
     places = re.findall(r"(?:HF_HOME|VLLM_CACHE_ROOT|XDG_CACHE_HOME|\w+_CACHE_DIR)=(/home\S+)", dockerfile)
     assert len(places) == 5
-    assert all(place.startswith(CACHE_PATH) for place in places)
+    assert all(place.startswith(IMAGE_CACHE_PATH) for place in places)
 
 
 def test_what_has_no_priority_makes_room_for_the_model(graph: Graph) -> None:

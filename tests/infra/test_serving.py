@@ -12,6 +12,8 @@ from infra import serving, settings, timing
 from sandbox import vllm
 from tests.infra.graph import ROOT, STACKS, configuration
 
+_OF_VLLM = [stack for stack in STACKS if "berth:server" not in configuration(stack)]
+
 # vLLM's own parser in vLLM's own environment, once for all stacks: importing it takes seconds.
 _PARSE = """
 import json, sys
@@ -29,6 +31,10 @@ for stack, arguments in json.loads(sys.argv[1]).items():
             "load_format": parsed.load_format,
             "loader": parsed.model_loader_extra_config,
             "checks_environment": parsed.fail_on_environ_validation,
+            "hosts": parsed.allowed_media_domains,
+            "adapters": [[module.name, module.path] for module in parsed.lora_modules or ()],
+            "images": (parsed.limit_mm_per_prompt or {}).get("image"),
+            "pooling": parsed.pooler_config and parsed.pooler_config.seq_pooling_type,
         }
     except SystemExit as refused:
         found[stack] = {"refused": refused.code}
@@ -49,7 +55,7 @@ def _value(spec: serving.ServingSpec, name: str) -> str:
     return spec.args[spec.args.index(name) + 1]
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", _OF_VLLM)
 def test_the_arguments_say_what_the_settings_say(stack: str) -> None:
     loaded = settings.load(ROOT / "stacks" / f"Pulumi.{stack}.yaml")
     spec = serving.spec(loaded)
@@ -186,7 +192,7 @@ def test_the_pinned_vllm_s_own_parser_takes_the_arguments() -> None:
         python = vllm.python()
     except vllm.NotInstalledError as missing:
         pytest.skip(str(missing))
-    specs = {stack: _spec(stack) for stack in STACKS}
+    specs = {stack: _spec(stack) for stack in _OF_VLLM}
     lists = {stack: spec.args for stack, spec in specs.items()}
     streamed = specs["dev"].streamed_options(concurrency=16, memory_gib=16)
     lists |= {"streamed": ("s3://bucket/prefix", *streamed), "wrong": ("a/b", "--swap-space", "4")}
@@ -205,10 +211,17 @@ def test_the_pinned_vllm_s_own_parser_takes_the_arguments() -> None:
     assert from_s3["load_format"] == "runai_streamer"
     assert from_s3["loader"] == {"concurrency": 16, "memory_limit": 8 * 2**30}
     for stack, spec in specs.items():
+        model = settings.load(ROOT / "stacks" / f"Pulumi.{stack}.yaml").model
         assert found[stack] == {
             "max_model_len": int(_value(spec, "--max-model-len")),
             "shutdown_timeout": spec.timing.shutdown_timeout_seconds,
             "load_format": "auto",
             "loader": {},
             "checks_environment": True,
+            "hosts": list(model.allowed_media_hosts) or ["none.invalid"],
+            "adapters": [
+                [name, f"{adapter.name}@{adapter.revision}"] for name, adapter in model.adapters.items()
+            ],
+            "images": model.max_images_per_prompt,
+            "pooling": model.pooling.type,
         }

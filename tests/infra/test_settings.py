@@ -52,14 +52,14 @@ def test_the_file_and_pulumi_s_configuration_give_the_same_settings(stack: str) 
         ("model.max_model_len", 0, "model.max_model_len = 0: must be a whole number of tokens, 1 or more"),
         ("model.max_model_len", ..., "model.max_model_len is missing: must be a whole number of tokens"),
         ("model.max_modell_len", 1, "model.max_modell_len: unknown key; did you mean max_model_len?"),
-        ("model.zzz", 1, "model.zzz: unknown key; known are dtype, max_model_len"),
+        ("model.zzz", 1, "model.zzz: unknown key; known are adapters, allowed_media_hosts"),
         ("modle", {}, "modle: unknown key; did you mean model?"),
         ("model", "x", 'model = "x": must be a mapping of settings'),
         ("model.name", "qwen", 'model.name = "qwen": must be a model of the hub as "organization/name"'),
         ("model.revision", "main", 'model.revision = "main": must be a commit'),
         ("model.task", "chat", 'model.task = "chat": must be one of generate, embed, score'),
         ("model.dtype", "half", 'model.dtype = "half": must be one of auto, bfloat16'),
-        ("model.quantization", "awq", 'model.dtype "bfloat16" does not go with quantization "awq"'),
+        ("model", {"name": "a/b", "quantization": "mxfp4", "dtype": "float16"}, 'model.dtype "float16" does not go with quantization "mxfp4": use "auto" or "bfloat16"'),
         ("serving.gpu_memory_utilization", 1.5, "= 1.5: must be a number above 0, up to 1"),
         ("serving.environment", {"A": 1}, "environment.A = 1: must be a mapping of variable names"),
         ("serving.environment", {"1A": "b"}, "environment = "),
@@ -73,7 +73,7 @@ def test_the_file_and_pulumi_s_configuration_give_the_same_settings(stack: str) 
         ("serving.extra_args", ["--hf-token", "x"], "has --hf-token, which the secret hubToken decides"),
         ("serving.extra_args", ["--hf_token=x"], "has --hf_token, which the secret hubToken decides"),
         ("serving.tensor_parallel_size", 2, "tensor_parallel_size = 2 is more than the GPUs of a node"),
-        ("serving.tensor_parallel_size", 2, "runpod.gpu_count = 1 must be serving.tensor_parallel_size (2)"),
+        ("runpod.gpu_count", 2, "runpod.gpu_count = 2 must be serving.tensor_parallel_size (1), or be left out"),
         ("image.builder", "kaniko", 'image.builder = "kaniko": must be one of codebuild, prebuilt'),
         ("image.builder", "prebuilt", "image.reference is missing"),
         ("image", {"builder": "prebuilt", "reference": "a/b:latest"}, "must be an image by digest"),
@@ -147,7 +147,9 @@ def test_the_local_stack_takes_no_secret_as_its_passphrase_is_public(key: str) -
 
 
 def test_a_stack_that_does_not_exist_lists_those_that_do() -> None:
-    with pytest.raises(settings.SettingsError, match="there is no stack prd; there are: dev, local, prod"):
+    with pytest.raises(
+        settings.SettingsError, match=f"there is no stack prd; there are: {', '.join(STACKS)}"
+    ):
         settings.load(ROOT / "stacks" / "Pulumi.prd.yaml")
 
 

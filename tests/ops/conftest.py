@@ -45,7 +45,13 @@ class Project:
         done = subprocess.run(
             [sys.executable, "-m", "ops", *arguments],
             cwd=self.root,
-            env={**os.environ, "PYTHONPATH": str(self.root), **(variables or {})},
+            # No test asks the real hub.
+            env={
+                **os.environ,
+                "PYTHONPATH": str(self.root),
+                "HF_ENDPOINT": "http://127.0.0.1:9",
+                **(variables or {}),
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -95,12 +101,18 @@ class Server:
         key: what it asks for; None lets everybody in.
         health: the statuses of its health URL, one for each request, the last one for ever.
         stream: what it streams.
+        answers: what it answers at a path, JSON or bytes; chat at every other.
+        chat_problem: why it refuses chat, with 400; None if it does not.
+        asked: the paths that were posted to, with the right key, and what was sent.
         hangs: whether it never answers a chat completion.
     """
 
     key: str | None = "right-key"
     health: list[int] = field(default_factory=lambda: [200])
     stream: list[dict[str, Any] | str] = field(default_factory=list)
+    answers: dict[str, Any] = field(default_factory=lambda: dict(GOOD_ANSWERS))
+    chat_problem: str | None = None
+    asked: list[tuple[str, bytes]] = field(default_factory=list)
     hangs: bool = False
     released: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -110,6 +122,17 @@ class Server:
 
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+GOOD_ANSWERS: dict[str, Any] = {
+    "/v1/completions": {"choices": [{"index": 0, "text": "Hello there"}], "usage": USAGE},
+    "/v1/embeddings": {"data": [{"index": 0, "embedding": [0.6, 0.8]}, {"index": 1, "embedding": [1, 0]}]},
+    "/v1/score": {"data": [{"index": 0, "score": 0.9}, {"index": 1, "score": 0.1}]},
+    "/v1/rerank": {
+        "results": [{"index": 0, "relevance_score": 0.9}, {"index": 1, "relevance_score": 0.1}],
+    },
+    "/classify": {"data": [{"index": 0, "probs": [0.25, 0.75]}, {"index": 1, "probs": [1, 0]}]},
+    "/v1/audio/transcriptions": {"text": ""},
+    "/v1/audio/speech": b"RIFF....WAVE",
+}
 GOOD_STREAM: list[dict[str, Any] | str] = [
     {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]},
     {"choices": [{"index": 0, "delta": {"content": "Hello"}}]},
@@ -127,6 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
+        if self.path == "/v1/models":
+            self._send(200 if self._has_key() else 401, {"object": "list", "data": [{"id": "served"}]})
+            return
         status = self.told.health.pop(0) if len(self.told.health) > 1 else self.told.health[0]
         self.send_response(status)
         if status != 204:
@@ -134,14 +160,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.told.key is not None and self.headers["Authorization"] != f"Bearer {self.told.key}":
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if not self._has_key():
             self._send(401, {"error": "Unauthorized"})
             return
+        self.told.asked.append((self.path, content))
+        if self.path in self.told.answers:
+            self._send(200, self.told.answers[self.path])
+            return
+        body = json.loads(content)
         if self.told.hangs:
             self.told.released.wait(30)
             return
-        if body["model"] != "served":
+        if self.told.chat_problem is not None:
+            self._send(400, {"error": {"message": self.told.chat_problem}})
+        elif body["model"] != "served":
             self._send(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
         elif body.get("stream"):
             self.send_response(200)
@@ -153,9 +186,13 @@ class _Handler(BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": "Hello there"}
             self._send(200, {"choices": [{"index": 0, "message": message}], "usage": USAGE})
 
-    def _send(self, status: int, body: dict[str, Any]) -> None:
-        encoded = json.dumps(body).encode()
+    def _has_key(self) -> bool:
+        return self.told.key is None or self.headers["Authorization"] == f"Bearer {self.told.key}"
+
+    def _send(self, status: int, body: Any) -> None:
+        encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
+        self.send_header("Content-Type", "audio/wav" if encoded is body else "application/json")
         self.send_header("Content-Length", str(len(encoded)))
         self.end_headers()
         self.wfile.write(encoded)

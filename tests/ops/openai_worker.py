@@ -26,6 +26,8 @@ async def answer(job: dict[str, Any]) -> AsyncIterator[Any]:
         yield {"error": "the engine is dead"}
     elif asked["openai_route"] == "/v1/models":
         yield {"object": "list", "data": [{"id": "served"}]}
+    elif asked["openai_route"] == "/v1/completions":
+        yield {"choices": [{"index": 0, "text": "Hello there"}], "usage": USAGE}
     elif asked["openai_input"].get("stream"):
         for chunk in CHUNKS:
             yield f"data: {json.dumps(chunk)}\n\n"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("command", ["up", "output", "smoke"])
 def test_a_stack_that_does_not_exist_is_answered_with_those_that_do(project: Project, command: str) -> None:
     said = project.berth(command, "--stack", "lokal", exit_status=2).stderr
-    assert "there is no stack 'lokal': stacks/ has local, dev, prod, staging" in said
+    names = sorted(path.stem.removeprefix("Pulumi.") for path in (project.root / "stacks").glob("*.yaml"))
+    names.remove("local")
+    assert f"there is no stack 'lokal': stacks/ has local, {', '.join(names)}" in said
 
 
 def test_a_command_without_its_stack_is_wrong_usage(project: Project) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from infra.settings import Task, load
 from ops import hub
+from ops.errors import UsageError
 from ops.stacks import PROJECT_FOLDER, STACKS_FOLDER
 
 if TYPE_CHECKING:
@@ -78,3 +79,21 @@ def test_the_command_writes_both_files(project: Project) -> None:
     assert json.loads((project.root / ".runpod" / "hub.json").read_text())["config"]["gpuIds"].startswith(
         "ADA_48"
     )
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        ("custom-server", "berth:server: the Hub lists Berth's own image"),
+        ("multi-lora", "berth:model.adapters"),
+    ],
+)
+def test_what_a_listing_cannot_say_is_refused(stack: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        hub.files(load(STACKS_FOLDER / f"Pulumi.{stack}.yaml"))
+
+
+def test_a_listing_of_embeddings_passes_the_instruction_on() -> None:
+    listing, _ = _documents(load(STACKS_FOLDER / "Pulumi.embeddings.yaml"))
+    fixed = {item["key"]: item["value"] for item in listing["config"]["env"] if "value" in item}
+    assert fixed["BERTH_QUERY_INSTRUCTION"].startswith("Represent this sentence")

@@ -76,6 +76,7 @@ def test_a_queue_without_a_worker_is_waited_for_and_does_its_job(
     assert [check["name"] for check in report["checks"]] == [
         "answer",
         "streamed answer",
+        "completion",
         "refused without a key",
         "refused with a wrong key",
     ]

@@ -29,7 +29,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("stack", graph.STACKS)
+@pytest.mark.parametrize("stack", [*graph.ENVIRONMENTS, "custom-server"])
 def test_every_resource_is_taken(aws: Plugin, kubernetes: Plugin, stack: str) -> None:
     refused, checked = {}, set()
     for resource in graph.run(stack, preview=False):

@@ -26,6 +26,8 @@ SERVING = cast(
     SimpleNamespace(
         args=("Qwen/Qwen2.5-0.5B", "--served-model-name", "two words"),
         environment={"PORT": "8000", "VLLM_NO_USAGE_STATS": "1"},
+        queue_environment={"BERTH_DOOR": "queue", "BERTH_TASK": "generate"},
+        gpu_count=1,
         port=8000,
         health_port=8001,
         platform_health_path="/ping",
@@ -71,7 +73,6 @@ def _declare(**options: Any) -> RunpodEndpoint:
         "runpod",
         settings=SETTINGS,
         serving=SERVING,
-        task="generate",
         image=IMAGE,
         api_url="https://api.runpod.io/v2",
         **options,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.infra import variants
-from tests.infra.graph import STACKS
+from tests.infra.graph import ENVIRONMENTS
 from tests.sandbox_kubernetes.manifests import manifests
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _namespaces(cluster: Cluster) -> set[str]:
     return {item["metadata"]["name"] for item in found["items"]}
 
 
-@pytest.mark.parametrize("shape", [*STACKS, *variants.VARIANTS])
+@pytest.mark.parametrize("shape", [*ENVIRONMENTS, "text-to-speech", *variants.VARIANTS])
 def test_every_object_is_accepted(cluster: Cluster, shape: str) -> None:
     objects = _objects(cluster, shape)
     assert {"Deployment", "Service", "Secret", "NetworkPolicy"} <= {item["kind"] for item in objects}
