@@ -11,6 +11,7 @@ from ops import console
 from ops.commands.destroy import destroy
 from ops.commands.drift import drift
 from ops.commands.env import env
+from ops.commands.example import example
 from ops.commands.hub import hub
 from ops.commands.jobs import jobs
 from ops.commands.leftovers import leftovers
@@ -51,4 +52,6 @@ app = typer.Typer(
 for _command in (up, preview, smoke, output, workers, logs, drift, refresh, destroy, leftovers, env, hub):
     app.command()(_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
+# An example has options of its own.
+app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(example)
 app.add_typer(jobs, name="jobs")

@@ -161,7 +161,7 @@ def prepare(settings: Settings, *, targets: Iterable[str], quiet: bool = False) 
             f" {free_gib:.0f} GiB are free."
         )
     if missing:
-        _pass_pip_settings_on_to_uv()
+        pass_pip_settings_on_to_uv()
     with _as_ops_errors(), Progress(console.err if quiet else console.out, quiet=quiet) as progress:
         clouds.prepare(targets, settings.model.name, settings.model.revision, progress.report)
 
@@ -176,7 +176,7 @@ def _missing(targets: Iterable[str]) -> list[str]:
     return missing
 
 
-def _pass_pip_settings_on_to_uv() -> None:
+def pass_pip_settings_on_to_uv() -> None:
     """Have the installation of vLLM ask the same index as the launcher's own, where only pip knows it."""
     answer = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True

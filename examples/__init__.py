@@ -1,0 +1,1 @@
+"""Examples around the stacks that ship: what happens to a model before it is served, and beside it."""

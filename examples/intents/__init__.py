@@ -1,0 +1,1 @@
+"""A classifier of intents: fine-tuned, merged and measured, for the stack `intent-classifier`."""
