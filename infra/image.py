@@ -1,4 +1,4 @@
-"""The container image: built in the region from `image/`, so that no laptop pushes ten gigabytes."""
+"""The container image: built from `image/` in the region, so that no laptop pushes ten gigabytes, or here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pulumi_aws as aws
 from infra.bucket import private_bucket
 from infra.build_project import build_project
 from infra.image_build import TAG_VARIABLE, ImageBuild
+from infra.image_local import LocalImageBuild
 from infra.options import child
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from infra.settings import ImageSettings, ModelSettings
 
 _TAG_LENGTH = 16
+_STEPS = 4  # of a build here: build, login, push, logout
 _BUILDSPEC = """\
 version: 0.2
 phases:
@@ -75,6 +77,55 @@ class Image(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions,
     ) -> None:
         super().__init__("berth:infra:Image", name, None, opts)
+        tag = _tag(bundle, model)
+        build: ImageBuild | LocalImageBuild
+        if settings.builder == "local":
+            build = LocalImageBuild(
+                f"{name}-build",
+                repository=registry.repository.name,
+                url=registry.repository.repository_url,
+                tag=tag,
+                source_sha256=bundle.sha256,
+                arguments={"MODEL": model.name, "REVISION": model.revision} if model else {},
+                hub_token=hub_token if model else None,
+                region=region,
+                endpoint=endpoint,
+                timeout_minutes=settings.build_timeout_minutes,
+                opts=child(self, minutes=_STEPS * settings.build_timeout_minutes),
+            )
+        else:
+            build = self._in_the_region(
+                name,
+                names=names,
+                settings=settings,
+                bundle=bundle,
+                registry=registry,
+                account_id=account_id,
+                region=region,
+                endpoint=endpoint,
+                model=model,
+                hub_token=hub_token,
+                tag=tag,
+            )
+        self.reference = pulumi.Output.concat(registry.repository.repository_url, "@", build.digest)
+        self.register_outputs({"reference": self.reference})
+
+    def _in_the_region(
+        self,
+        name: str,
+        *,
+        names: Names,
+        settings: ImageSettings,
+        bundle: Bundle,
+        registry: Registry,
+        account_id: pulumi.Input[str],
+        region: pulumi.Input[str],
+        endpoint: pulumi.Input[str] | None,
+        model: ModelSettings | None,
+        hub_token: pulumi.Input[str] | None,
+        tag: str,
+    ) -> ImageBuild:
+        """Return a build by CodeBuild of the source in a bucket."""
         bucket, closed = private_bucket(
             self,
             f"{name}-source",
@@ -91,7 +142,6 @@ class Image(pulumi.ComponentResource):
             content_type="application/zip",
             opts=child(self, after=closed),
         )
-        tag = _tag(bundle, model)
         project = build_project(
             self,
             name,
@@ -106,6 +156,7 @@ class Image(pulumi.ComponentResource):
             variables={
                 "IMAGE_REPOSITORY": registry.repository.repository_url,
                 TAG_VARIABLE: tag,
+                "SOURCE_REVISION": bundle.sha256,
                 **({"MODEL": model.name, "REVISION": model.revision} if model else {}),
             },
             secrets={"HF_TOKEN": hub_token} if model and hub_token is not None else {},
@@ -114,7 +165,7 @@ class Image(pulumi.ComponentResource):
             docker=True,
             after=[source],
         )
-        build = ImageBuild(
+        return ImageBuild(
             f"{name}-build",
             project=project.name,
             repository=registry.repository.name,
@@ -124,8 +175,6 @@ class Image(pulumi.ComponentResource):
             timeout_minutes=project.wait_minutes,
             opts=child(self, after=project.needs, minutes=project.minutes()),
         )
-        self.reference = pulumi.Output.concat(registry.repository.repository_url, "@", build.digest)
-        self.register_outputs({"reference": self.reference})
 
 
 def _tag(bundle: Bundle, model: ModelSettings | None) -> str:
@@ -136,7 +185,8 @@ def _tag(bundle: Bundle, model: ModelSettings | None) -> str:
 
 
 def _buildspec(model: ModelSettings | None, has_hub_token: bool) -> str:
-    options = ["--platform linux/amd64"]
+    options = ["--platform linux/amd64", '--build-arg VERSION="$IMAGE_TAG"']
+    options += ['--build-arg SOURCE="$CODEBUILD_SOURCE_REPO_URL"', "--build-arg SOURCE_REVISION"]
     if model is not None:
         options += ["--build-arg MODEL", "--build-arg REVISION"]  # their values are in the environment
         if has_hub_token:

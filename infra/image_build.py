@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pulumi.dynamic import (
     CreateResult,
@@ -19,8 +19,6 @@ from infra.codebuild import BuildError
 if TYPE_CHECKING:
     import pulumi
 
-_INPUTS = ("project", "repository", "tag", "region", "endpoint")
-"""What makes an image another one; how long its build may take does not."""
 TAG_VARIABLE = "IMAGE_TAG"
 """The variable of a build that holds the tag it is to push."""
 
@@ -34,6 +32,8 @@ class ImageBuildProvider(ResourceProvider):
     """
 
     serialize_as_secret_always = False
+    inputs: ClassVar[tuple[str, ...]] = ("project", "repository", "tag", "region", "endpoint")
+    """What makes an image another one; how long its build may take does not."""
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Return the digest of the tag, after a build if there is no such image yet."""
@@ -41,7 +41,7 @@ class ImageBuildProvider(ResourceProvider):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """See an update where the source, or the place of the image, is another."""
-        return DiffResult(changes=any(_olds.get(key) != _news.get(key) for key in _INPUTS))
+        return DiffResult(changes=any(_olds.get(key) != _news.get(key) for key in self.inputs))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Build what the registry does not have."""
@@ -55,22 +55,30 @@ class ImageBuildProvider(ResourceProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Leave the image: it goes with its repository, or when ten newer ones are there."""
 
+    def build(self, props: dict[str, Any]) -> None:
+        """Build the image and push it.
+
+        Raises:
+            BuildError: the build failed.
+        """
+        codebuild.run(
+            codebuild.client("codebuild", props),
+            codebuild.client("logs", props),
+            project=props["project"],
+            variable=TAG_VARIABLE,
+            value=props["tag"],
+            timeout_minutes=int(props["timeout_minutes"]),
+        )
+
     def _built(self, props: dict[str, Any]) -> dict[str, Any]:
         ecr = codebuild.client("ecr", props)
         digest = _digest(ecr, props["repository"], props["tag"])
         if digest is None:
-            codebuild.run(
-                codebuild.client("codebuild", props),
-                codebuild.client("logs", props),
-                project=props["project"],
-                variable=TAG_VARIABLE,
-                value=props["tag"],
-                timeout_minutes=int(props["timeout_minutes"]),
-            )
+            self.build(props)
             digest = _digest(ecr, props["repository"], props["tag"])
         if digest is None:
             raise BuildError(f"the build succeeded, but pushed no {props['repository']}:{props['tag']}")
-        return {**{key: props.get(key) for key in (*_INPUTS, "timeout_minutes")}, "digest": digest}
+        return {**{key: props.get(key) for key in (*self.inputs, "timeout_minutes")}, "digest": digest}
 
 
 def _digest(ecr: Any, repository: str, tag: str) -> str | None:

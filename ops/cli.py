@@ -19,6 +19,7 @@ from ops.commands.logs import logs
 from ops.commands.output import output
 from ops.commands.preview import preview
 from ops.commands.refresh import refresh
+from ops.commands.scan import scan
 from ops.commands.smoke import smoke
 from ops.commands.test import test
 from ops.commands.up import up
@@ -49,7 +50,8 @@ app = typer.Typer(
     help="Deploys one open-weights model to AWS EKS and RunPod from one definition.\n\n"
     "Exit status: 0 yes or done, 1 no or failed, 2 wrong command line, 130 interrupted.",
 )
-for _command in (up, preview, smoke, output, workers, logs, drift, refresh, destroy, leftovers, env, hub):
+_COMMANDS = (up, preview, smoke, output, workers, logs, drift, scan, refresh, destroy, leftovers, env, hub)
+for _command in _COMMANDS:
     app.command()(_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
 # An example has options of its own.

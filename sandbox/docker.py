@@ -68,6 +68,12 @@ class _State:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123
             json.dump(config, file)
 
+    def logout(self, host: str) -> None:
+        path = self._folder / "config.json"
+        config = self._read(path)
+        if config.get("auths", {}).pop(host, None) is not None:
+            path.write_text(json.dumps(config))
+
     def authorization(self, host: str) -> str | None:
         entry = self._read(self._folder / "config.json").get("auths", {}).get(host)
         return entry["auth"] if entry else None
@@ -138,6 +144,11 @@ def _login(options: argparse.Namespace) -> None:
         )
     _State().login(options.server, authorization)
     print("Login Succeeded")
+
+
+def _logout(options: argparse.Namespace) -> None:
+    _State().logout(options.server)
+    print(f"Removing login credentials for {options.server}")
 
 
 def _build(options: argparse.Namespace) -> None:
@@ -272,11 +283,15 @@ def _parser() -> argparse.ArgumentParser:
     building.add_argument("--platform")
     building.add_argument("--provenance")
     building.add_argument("--sbom")
+    building.add_argument("--secret", action="append", default=[])
     # About a cache and a display that are not here.
     building.add_argument("--pull", action="store_true")
     building.add_argument("--no-cache", action="store_true")
     building.add_argument("--progress")
     building.add_argument("context")
+
+    logout = command("logout", _logout)
+    logout.add_argument("server")
 
     push = command("push", _push)
     push.add_argument("-q", "--quiet", action="store_true")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from infra.settings.scan import ScanSettings
 from infra.settings.vocabulary import (
     AccountId,
     Allowed,
@@ -55,17 +56,20 @@ class ServingSettings(Section):
 class ImageSettings(Section):
     """Where the container image comes from."""
 
-    builder: Literal["codebuild", "prebuilt"] = "codebuild"
+    builder: Literal["codebuild", "local", "prebuilt"] = Field(
+        default="codebuild", description="local: by docker or buildah on the machine that deploys"
+    )
     reference: ImageDigest | None = Field(default=None, description="the image when it is prebuilt")
     build_timeout_minutes: Annotated[
         int, Field(ge=5, le=480), Allowed("a whole number of minutes, 5 to 480")
     ] = 60
+    scan: ScanSettings = Field(default_factory=ScanSettings)
 
     def problems(self) -> list[tuple[str, str]]:
         """Return a reference without its builder, or a builder without its reference."""
         if self.builder == "prebuilt" and self.reference is None:
             return [("reference", 'is missing: builder "prebuilt" needs the image by digest')]
-        if self.builder == "codebuild" and self.reference is not None:
+        if self.builder != "prebuilt" and self.reference is not None:
             return [("reference", 'goes with builder "prebuilt" only')]
         return []
 

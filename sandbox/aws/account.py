@@ -34,6 +34,7 @@ from sandbox.aws.nat import settle_nat_gateways
 from sandbox.aws.quotas import ServiceQuotas
 from sandbox.aws.registry import Registry
 from sandbox.aws.reverse import private_addresses
+from sandbox.aws.scans import Scans
 from sandbox.aws.server import Server
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Account:
         self._reviewer = TokenReviewer(self.cloud, eks_state)
         self._identities = PodIdentity(self.cloud, eks_state, self._clusters.control_plane)
         faults = Faults(self.cloud, eks_state, self._credentials.secret_access_key)
+        scans = Scans(self.cloud, self._credentials.secret_access_key)
         admin: dict[str, Callable[[HttpRequest], HttpResponse]] = {
             "health": self._health,
             "eks": self._answer_cluster,
@@ -87,8 +89,9 @@ class Account:
             ),
             "faults": faults.settings,
             "interruptions": faults.interruptions,
+            "scans": scans.answer,
         }
-        registry = Registry(self.cloud, self._credentials.secret_access_key)
+        registry = Registry(self.cloud, self._credentials.secret_access_key, scans)
         self._server = Server(self.cloud, registry, admin)
 
     def _node(self, state: State, instance_id: str) -> str | None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from sandbox.aws.scans import Scans
+
 _TOKEN_SECONDS = 12 * 3600
 _MANIFEST_BYTES = 4 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -67,10 +69,12 @@ class Registry:
     Args:
         cloud: the account.
         secret: what the tokens of GetAuthorizationToken are made with.
+        scans: what scans images when they are pushed.
     """
 
-    def __init__(self, cloud: Cloud, secret: str) -> None:
+    def __init__(self, cloud: Cloud, secret: str, scans: Scans) -> None:
         self._cloud = cloud
+        self._scans = scans
         self._secret = secret.encode()
         self._directory = cloud.directory / "registry"
         cloud.on_event("ecr.image_put", self._put_image)
@@ -349,11 +353,11 @@ class Registry:
                 "overwritten because the tag is immutable.",
             )
 
-    @staticmethod
     def _put_image(
-        region: str, repository: str, manifest: str, media_type: str, tag: str | None, digest: str
+        self, region: str, repository: str, manifest: str, media_type: str, tag: str | None, digest: str
     ) -> None:
-        images: list[Any] = ecr_backends[ACCOUNT_ID][region].repositories[repository].images
+        found = ecr_backends[ACCOUNT_ID][region].repositories[repository]
+        images: list[Any] = found.images
         known = next((image for image in images if image.image_digest == digest), None)
         if tag is not None:
             for image in images:
@@ -363,6 +367,8 @@ class Registry:
         if known is None:
             image_type: Any = Image  # moto says that the tag is no None, and takes one
             images.append(image_type(ACCOUNT_ID, tag, manifest, repository, media_type, digest))
+            if media_type not in _INDEX_TYPES:  # of an index ECR scans the images that it names
+                self._scans.pushed(found, digest)
         elif tag is not None and tag not in known.image_tags:
             known.image_tags.append(tag)
             known.image_tag = known.image_tag or tag

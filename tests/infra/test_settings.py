@@ -74,7 +74,7 @@ def test_the_file_and_pulumi_s_configuration_give_the_same_settings(stack: str) 
         ("serving.extra_args", ["--hf_token=x"], "has --hf_token, which the secret hubToken decides"),
         ("serving.tensor_parallel_size", 2, "tensor_parallel_size = 2 is more than the GPUs of a node"),
         ("runpod.gpu_count", 2, "runpod.gpu_count = 2 must be serving.tensor_parallel_size (1), or be left out"),
-        ("image.builder", "kaniko", 'image.builder = "kaniko": must be one of codebuild, prebuilt'),
+        ("image.builder", "kaniko", 'image.builder = "kaniko": must be one of codebuild, local, prebuilt'),
         ("image.builder", "prebuilt", "image.reference is missing"),
         ("image", {"builder": "prebuilt", "reference": "a/b:latest"}, "must be an image by digest"),
         ("aws.region", ..., "aws.region is missing: must be a region of AWS"),
