@@ -17,6 +17,7 @@ from ops.commands.jobs import jobs
 from ops.commands.leftovers import leftovers
 from ops.commands.logs import logs
 from ops.commands.output import output
+from ops.commands.plan import plan
 from ops.commands.preview import preview
 from ops.commands.refresh import refresh
 from ops.commands.scan import scan
@@ -50,7 +51,9 @@ app = typer.Typer(
     help="Deploys one open-weights model to AWS EKS and RunPod from one definition.\n\n"
     "Exit status: 0 yes or done, 1 no or failed, 2 wrong command line, 130 interrupted.",
 )
-_COMMANDS = (up, preview, smoke, output, workers, logs, drift, scan, refresh, destroy, leftovers, env, hub)
+_COMMANDS = (
+    plan, up, preview, smoke, output, workers, logs, drift, scan, refresh, destroy, leftovers, env, hub,
+)  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)

@@ -11,13 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ops.graph.order import NOTHING, Edge, dependencies
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.infra.graph import Graph, Recorded
-
-Edge = tuple[str, str]
-NOTHING: frozenset[Edge] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -51,23 +50,6 @@ def select(graph: Graph, what: str) -> list[Recorded]:
         and (item.type.startswith(type_) if type_.endswith(":") else item.type == type_)
         and name in item.name
     ]
-
-
-def dependencies(graph: Graph, urn: str, without: frozenset[Edge] = NOTHING) -> set[str]:
-    """Return what the engine deletes only after this resource, itself aside: one step, not all the way.
-
-    Like the engine's DependenciesOf: a component stands for all that was declared in it before.
-    """
-    order = list(graph.resources)
-    before = set(order[: order.index(urn)])
-    found: set[str] = set()
-    for edge in graph.resources[urn].edges:
-        if (urn, edge) in without or edge not in graph.resources:
-            continue
-        found.add(edge)
-        if not graph.resources[edge].custom and edge != graph.resources[urn].parent:
-            found |= _inside(graph, edge) & before
-    return found
 
 
 def waves(graph: Graph, without: frozenset[Edge] = NOTHING) -> list[set[str]]:
@@ -155,14 +137,6 @@ class Teardown:
     def described(self, edge: Edge) -> str:
         """Return an edge in the words of types and names."""
         return " -> ".join(_name(urn) for urn in edge)
-
-
-def _inside(graph: Graph, component: str) -> set[str]:
-    found: set[str] = set()
-    for item in graph:
-        if item.parent == component or item.parent in found:
-            found.add(item.urn)
-    return found
 
 
 def _name(urn: str) -> str:

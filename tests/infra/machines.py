@@ -23,7 +23,8 @@ from infra.naming import Names
 from infra.options import component
 from infra.serving import spec
 from infra.settings import from_config
-from tests.infra import answers, graph
+from ops.graph import answers
+from tests.infra import graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +74,7 @@ def run(*, preview: bool = False, configured: bool = True, serving: Any = None, 
         eks: the section `eks`, over the least that it needs.
     """
     wanted = settings(serving=serving, **eks)
-    monitor = graph._Monitor(Cloud(preview, configured=configured))
+    monitor = graph.Monitor(Cloud(preview, configured=configured))
 
     async def record() -> graph.Graph:
         mocks.set_mocks(monitor.mocks, "berth", "test", preview, monitor=monitor)

@@ -17,7 +17,8 @@ from infra.eks.network import Network
 from infra.naming import Names
 from infra.options import component
 from infra.settings import EksSettings
-from tests.infra import answers, graph
+from ops.graph import answers
+from tests.infra import graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,7 @@ def run(
 @functools.cache
 def _run(preview: bool, configured: bool, said: str, caller: str, section: str) -> graph.Graph:
     eks = EksSettings.model_validate_json(section)
-    monitor = graph._Monitor(_Cloud(preview, configured, json.loads(said)))
+    monitor = graph.Monitor(_Cloud(preview, configured, json.loads(said)))
 
     async def record() -> graph.Graph:
         mocks.set_mocks(monitor.mocks, "berth", "test", preview, monitor=monitor)

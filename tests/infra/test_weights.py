@@ -17,7 +17,7 @@ from botocore.stub import Stubber
 from infra import codebuild
 from infra.codebuild import BuildError
 from infra.weights_copy import WeightsCopyProvider
-from tests.infra.answers import SANDBOX_ENDPOINT
+from ops.graph.answers import SANDBOX_ENDPOINT
 from tests.infra.graph import ROOT, Secret, configuration, run
 
 if TYPE_CHECKING:

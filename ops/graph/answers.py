@@ -98,17 +98,20 @@ class Cloud(mocks.Mocks):
     """
 
     def __init__(self, preview: bool, generated_key: str = GENERATED_KEY) -> None:
-        self._preview, self._generated_key = preview, generated_key
+        self.preview, self._generated_key = preview, generated_key
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:  # type: ignore[override]  # both are taken
-        if args.token == "aws:ec2/getSubnet:getSubnet":
+        """Answer a question."""
+        if args.token == "aws:ec2/getSubnet:getSubnet":  # noqa: S105  # Pulumi's word for a function's name
             return _subnet(args.args["id"])
         answers = _answers(args.args)
-        assert args.token in answers, f"the program asks {args.token}"
+        if args.token not in answers:
+            raise LookupError(f"the program asks {args.token}")
         return {**args.args, **answers[args.token]}
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        if self._preview:
+        """Answer with what a new resource would be."""
+        if self.preview:
             return None, dict(args.inputs)
         made = {"arn": f"arn:aws:mock:us-east-1:{ACCOUNT}:{args.name}", **_MADE.get(args.typ, {})}
         if args.typ == "aws:eks/nodeGroup:NodeGroup":
@@ -116,3 +119,37 @@ class Cloud(mocks.Mocks):
         if args.typ == "pulumi-python:dynamic/credentials:ApiKey":
             made["key"] = self._generated_key
         return f"{args.name}-id", {**args.inputs, **made}
+
+
+class ObligingCloud(Cloud):
+    """Has whatever a stack file names: its version of Kubernetes, its VPC, subnets in zones of their own.
+
+    Args:
+        kubernetes_version: the one that is supported.
+        vpc_id: the VPC that subnets are in.
+    """
+
+    def __init__(self, kubernetes_version: str, vpc_id: str) -> None:
+        super().__init__(preview=False)
+        self._version, self._vpc_id = kubernetes_version, vpc_id
+        self._asked: list[str] = []
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:  # type: ignore[override]  # both are taken
+        """Answer a question."""
+        found = super().call(args)
+        function = args.token.rpartition(":")[2]
+        if function == "getClusterVersions":
+            supported = [{"clusterVersion": self._version, "versionStatus": "STANDARD_SUPPORT"}]
+            return {**found, "clusterVersions": supported}
+        if function != "getSubnet":
+            return found
+        if found["id"] not in self._asked:
+            self._asked.append(found["id"])
+        number = self._asked.index(found["id"])
+        return {
+            **found,
+            "vpcId": self._vpc_id,
+            "cidrBlock": f"10.9.{number * 4}.0/24",
+            "availabilityZone": f"zone-{number}",
+            "availabilityZoneId": f"zone-id-{number}",
+        }

@@ -1,0 +1,1 @@
+"""The graph of a stack's resources, without making any of them."""

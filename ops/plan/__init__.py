@@ -1,0 +1,1 @@
+"""What `berth plan` computes: memory, throughput, prices, costs and time, before anything is created."""
