@@ -19,6 +19,7 @@ VLLM_API_KEY   the key that vLLM asks for. Never an argument: those are in logs 
 BERTH_TERMINATION_LOG   where the reason of a failure is written. Default /dev/termination-log, whose contents
                Kubernetes shows in the pod's status.
 BERTH_DOOR_PYTHON   the Python that has the queue door's packages. Default /opt/berth/door/bin/python.
+BERTH_FAST_START   where it is set, vLLM is started by start.py and not by its own command. Default: unset.
 MODEL_NAME and the other names in arguments.py   arguments of vLLM, where the arguments do not say them.
 
 Exit status: vLLM's own, 128+n if signal n ended it; the queue door's if that failed first; 64 if the
@@ -38,6 +39,7 @@ from typing import NoReturn
 
 import adapters
 import health
+import start
 from arguments import RESERVED, ArgumentError, complete, concurrency, drain_seconds
 from processes import HUB_TOKENS, SECRETS, Child
 from reasons import find_reason
@@ -92,7 +94,8 @@ def start_vllm(arguments: list[str], host: str, port: int) -> Child:
     if not os.access(VOLUME, os.W_OK | os.X_OK):
         for name in [name for name, value in environment.items() if value.startswith(f"{VOLUME}/")]:
             say(f"{name} is not used: {environment.pop(name)} cannot be written")
-    command = ["vllm", "serve", *arguments, "--host", host, "--port", str(port)]
+    starts = [sys.executable, start.__file__] if os.environ.get("BERTH_FAST_START") else ["vllm", "serve"]
+    command = [*starts, *arguments, "--host", host, "--port", str(port)]
     if adapters.has_pinned(arguments):
         command = [sys.executable, adapters.__file__, *command]
     try:

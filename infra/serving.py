@@ -181,6 +181,7 @@ def spec(settings: Settings) -> ServingSpec:
                 "VLLM_ENGINE_READY_TIMEOUT_S": str(serving.startup_timeout_seconds),
                 # A host that is allowed could send vLLM on to one that is not.
                 "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+                **({"BERTH_FAST_START": "1"} if serving.fast_start else {}),
                 **({"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": IMAGE_HUB_CACHE} if in_image else {}),
                 **(
                     {"VLLM_MAX_AUDIO_CLIP_FILESIZE_MB": str(serving.max_audio_mib)}

@@ -183,6 +183,8 @@ def _caches(serving: ServingSpec, image: pulumi.Input[str]) -> dict[str, pulumi.
         "VLLM_CACHE_ROOT": pulumi.Output.concat(compiled, "/vllm"),
         "TORCHINDUCTOR_CACHE_DIR": pulumi.Output.concat(compiled, "/inductor"),
         "TRITON_CACHE_DIR": pulumi.Output.concat(compiled, "/triton"),
+        # Kernels that the image does not have: building one was seen to take minutes.
+        "FLASHINFER_WORKSPACE_BASE": pulumi.Output.concat(compiled, "/flashinfer"),
     }
 
 

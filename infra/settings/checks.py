@@ -72,7 +72,13 @@ OWNED_VARIABLES = {
     "VLLM_MAX_AUDIO_CLIP_FILESIZE_MB": "serving.max_audio_mib",
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "the shared definition",
 }
-VOLUME_VARIABLES = ("HF_HOME", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+VOLUME_VARIABLES = (
+    "HF_HOME",
+    "VLLM_CACHE_ROOT",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+    "FLASHINFER_WORKSPACE_BASE",
+)
 _PARALLEL = "serving.tensor_parallel_size"
 _OWNED_PREFIX = "BERTH_"  # what the image's entrypoint reads, and the mark of who made an endpoint
 

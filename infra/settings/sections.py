@@ -41,6 +41,10 @@ class ServingSettings(Section):
     )
     enable_prefix_caching: Flag = True
     enforce_eager: Flag = False
+    fast_start: Flag = Field(
+        default=False,
+        description="server and engine from one import; vLLM's own start until it was seen on your GPUs",
+    )
     max_audio_mib: Positive | None = Field(
         default=None, description="the largest file that is transcribed; else vLLM's 25 MiB"
     )

@@ -105,7 +105,8 @@ def test_weights_and_compiled_code_are_kept_on_volumes(preview: bool) -> None:
     assert endpoint.inputs["dataCenterIds"] == ["EU-RO-1", "US-KS-2"]
     env = endpoint.inputs["env"]
     assert env["HF_HOME"] == "/runpod-volume/huggingface"
-    for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+    names = ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE")
+    for name in names:
         assert env[name].startswith("/runpod-volume/compiled/")
     if not preview:
         assert endpoint.inputs["networkVolumes"] == [f"{item.name}-id" for item in volumes]

@@ -138,6 +138,12 @@ def test_weights_in_the_image_are_found_without_the_hub_and_outside_the_cache_vo
     assert spec.args == hub.args
 
 
+def test_vllm_starts_by_its_own_command_unless_the_stack_says_otherwise() -> None:
+    quick = {**configuration("dev")["berth:serving"], "fast_start": True}
+    assert "BERTH_FAST_START" not in _spec("dev").environment
+    assert _spec("dev", serving=quick).environment["BERTH_FAST_START"] == "1"
+
+
 def test_streamed_weights_come_without_a_revision_and_within_the_pod_s_memory() -> None:
     spec = _spec("dev")
     options = spec.streamed_options(concurrency=32, memory_gib=16)
