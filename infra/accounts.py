@@ -75,7 +75,10 @@ def accounts(settings: Settings, names: Names) -> Accounts:
         block=settings.sandbox.loopback_block,
         targets=settings.targets,
         model=settings.model.name,
-        revision=settings.model.revision,
+        # What somebody else's server loads, it has to bring.
+        revision="" if settings.server is not None else settings.model.revision,
+        task=settings.model.task,
+        adapters={adapter.name: adapter.revision for adapter in settings.model.adapters.values()},
     )
     provider = aws.Provider(
         "aws",

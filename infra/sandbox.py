@@ -20,10 +20,10 @@ from pulumi.dynamic import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _PROJECT = Path(__file__).resolve().parent.parent
-_INPUTS = ("block", "targets", "model", "revision")
+_INPUTS = ("block", "targets", "model", "revision", "task", "adapters")
 
 
 # The class's module and name are in the state of every local stack: moving it orphans running clouds.
@@ -66,12 +66,12 @@ class SandboxProvider(ResourceProvider):
 
     def _start(self, props: dict[str, Any]) -> dict[str, Any]:
         from sandbox import clouds  # noqa: PLC0415
+        from sandbox.model import Model  # noqa: PLC0415
 
         block = int(props["block"])
         clouds.prepare(
             props["targets"],
-            props["model"],
-            props["revision"],
+            Model(props["model"], props["revision"], props["task"], props["adapters"]),
             lambda part, line: print(f"{part}: {line}"),
         )
         endpoints = clouds.start(_PROJECT, block, props["targets"])
@@ -90,7 +90,9 @@ class Sandbox(Resource, module="sandbox", name="Clouds"):
         block: the loopback network 127.`block`.0.0/16 that is theirs, 0 to 250; another one replaces them.
         targets: the platforms that the stack deploys to.
         model: the model's name on the hub, which the containers of the sandbox find in their cache.
-        revision: its commit.
+        revision: its commit; empty where the server of the stack brings the model, and none is had.
+        task: what the model is for, by which something stands in for it where no hub answers.
+        adapters: the commits of its adapters, by their names on the hub.
     """
 
     aws_endpoint: pulumi.Output[str]
@@ -104,6 +106,8 @@ class Sandbox(Resource, module="sandbox", name="Clouds"):
         targets: Sequence[str],
         model: str,
         revision: str,
+        task: str,
+        adapters: Mapping[str, str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__(
@@ -114,6 +118,8 @@ class Sandbox(Resource, module="sandbox", name="Clouds"):
                 "targets": list(targets),
                 "model": model,
                 "revision": revision,
+                "task": task,
+                "adapters": dict(adapters),
                 "aws_endpoint": None,
                 "runpod_url": None,
             },

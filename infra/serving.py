@@ -279,7 +279,8 @@ def _options(settings: Settings, shutdown_timeout_seconds: int) -> tuple[str, ..
         "--pooler-config": _pooler(model),
     }
     flags = {
-        "--enable-prefix-caching": serving.enable_prefix_caching,
+        # Not said where it is wanted: vLLM has it on by itself, but for models with nothing to cache, whose
+        # start ends if they are told to (vLLM 0.32.0, v1/core/kv_cache_coordinator.py).
         "--no-enable-prefix-caching": not serving.enable_prefix_caching,
         "--trust-remote-code": model.trust_remote_code,
         "--enforce-eager": serving.enforce_eager,

@@ -18,6 +18,7 @@ from ops.stacks import PROJECT_FOLDER
 from sandbox import cache, clouds, vllm
 from sandbox.engine import CancelledError, Engine, EngineError, make_display
 from sandbox.kubernetes import binaries
+from sandbox.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -162,8 +163,15 @@ def prepare(settings: Settings, *, targets: Iterable[str], quiet: bool = False) 
         )
     if missing:
         pass_pip_settings_on_to_uv()
+    model = settings.model
+    wanted = Model(
+        model.name,
+        "" if settings.server is not None else model.revision,
+        model.task,
+        {adapter.name: adapter.revision for adapter in model.adapters.values()},
+    )
     with _as_ops_errors(), Progress(console.err if quiet else console.out, quiet=quiet) as progress:
-        clouds.prepare(targets, settings.model.name, settings.model.revision, progress.report)
+        clouds.prepare(targets, wanted, progress.report)
 
 
 def _missing(targets: Iterable[str]) -> list[str]:

@@ -129,21 +129,18 @@ def environment(project: Path, block: int) -> dict[str, str]:
     }
 
 
-def prepare(targets: Iterable[str], model: str, revision: str, report: Callable[[str, str], None]) -> None:
+def prepare(targets: Iterable[str], model: models.Model, report: Callable[[str, str], None]) -> None:
     """Install what the sandbox runs, in parallel: vLLM and the model, for EKS also the control plane.
 
     Args:
         targets: the platforms of the stack: `eks`, `runpod` or both.
-        model: the model's name on the hub.
-        revision: its commit on the hub.
+        model: what the stack serves.
         report: called with the part's name and one line of progress.
 
     Raises:
         CloudError: a part could not be made ready; the other parts are finished first.
     """
-    parts: dict[str, Callable[[Callable[[str], None]], Path]] = {
-        "vllm": partial(_prepare_vllm, model, revision)
-    }
+    parts: dict[str, Callable[[Callable[[str], None]], Path]] = {"vllm": partial(_prepare_vllm, model)}
     if "eks" in targets:
         parts["kubernetes"] = binaries.ensure
     _refuse_small_disk(needed_gib(targets))
@@ -172,9 +169,9 @@ def _refuse_small_disk(needed: float) -> None:
         )
 
 
-def _prepare_vllm(model: str, revision: str, report: Callable[[str], None]) -> Path:
+def _prepare_vllm(model: models.Model, report: Callable[[str], None]) -> Path:
     path = vllm.ensure(report)
-    models.ensure(model, revision, report)
+    model.ensure(report)
     return path
 
 

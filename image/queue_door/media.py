@@ -114,6 +114,8 @@ async def transcribe(engine: Engine, job_id: str, given: dict[str, Any]) -> dict
         form.add_field(name, value if isinstance(value, str) else json.dumps(value))
     route = "/v1/audio/translations" if task == "translate" else "/v1/audio/transcriptions"
     answer = json.loads(await engine.ask(route, form, job_id))
+    if timestamps and answer.get(f"{unit}s") is None:  # vLLM takes `word`, and has none
+        raise wrong("timestamps", f"is {timestamps!r}, but vLLM gave no times of {unit}s")
     chunks = [
         {"timestamp": [item["start"], item["end"]], "text": item[unit if unit == "word" else "text"]}
         for item in answer.get(f"{unit}s") or ()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from sandbox import bpe, model, standin, vllm
+from sandbox import model, vllm
 from sandbox.containers import Container
+from sandbox.standins import bpe, decoder
 from sandbox.vllm import stubs
 from tests.containers.conftest import PROJECT, free_port, wait_for
 
@@ -112,7 +113,7 @@ def test_a_branch_of_a_stand_in(no_hub: Path) -> None:
 def test_the_stand_in_is_the_same_everywhere(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        standin.write(tmp_path / name, NAME)
+        decoder.write_chat(tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert "tokenizer.json" in files
     for file in files:
@@ -120,7 +121,7 @@ def test_the_stand_in_is_the_same_everywhere(tmp_path: Path) -> None:
 
 
 def test_weights_are_whole(tmp_path: Path) -> None:
-    standin.write(tmp_path, NAME)
+    decoder.write_chat(tmp_path)
     content = (tmp_path / "model.safetensors").read_bytes()
     (size,) = struct.unpack_from("<Q", content)
     header = json.loads(content[8 : 8 + size])

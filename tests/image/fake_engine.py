@@ -167,7 +167,8 @@ async def transcriptions(request: web.Request) -> web.StreamResponse:
     answer: dict[str, Any] = {"text": "ahoy there"}
     if request["body"]["response_format"] == "verbose_json":
         answer["segments"] = [{"id": 0, "start": 0.0, "end": 1.5, "text": "ahoy there"}]
-        answer["words"] = [{"word": "ahoy", "start": 0.0, "end": 0.5}]
+        wants_none = request["body"].get("prompt") == "without times"
+        answer["words"] = None if wants_none else [{"word": "ahoy", "start": 0.0, "end": 0.5}]
     return web.json_response(answer)
 
 

@@ -174,6 +174,9 @@ def test_speech_to_text(shared_worker: Worker) -> None:
     assert shared_worker.last["body"]["prompt"] == "A ship."
     output = shared_worker.run(audio=WAV, timestamps="word", language=None, task=None)
     assert output["chunks"] == [{"timestamp": [0.0, 0.5], "text": "ahoy"}]
+    # vLLM takes a question for times of words, and has none in its answer.
+    error = shared_worker.error(audio=WAV, timestamps="word", prompt="without times")
+    assert error["message"] == "input.timestamps is 'word', but vLLM gave no times of words"
 
 
 def test_text_to_speech(shared_worker: Worker) -> None:

@@ -71,6 +71,13 @@ def test_the_arguments_say_what_the_settings_say(stack: str) -> None:
     assert int(spec.environment["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > idle_seconds
 
 
+def test_prefix_caching_is_left_to_vllm_unless_it_is_not_wanted() -> None:
+    assert "--enable-prefix-caching" not in _spec("embeddings").args  # its start would end
+    off = {**configuration("dev").get("berth:serving", {}), "enable_prefix_caching": False}
+    assert "--no-enable-prefix-caching" in _spec("dev", serving=off).args
+    assert "--no-enable-prefix-caching" not in _spec("dev").args
+
+
 @pytest.mark.parametrize(("idle", "keep_alive"), [(4000, 4015), (300, 315), (30, 75)])
 def test_the_server_keeps_a_connection_longer_than_the_load_balancer(idle: int, keep_alive: int) -> None:
     eks = {**configuration("dev")["berth:eks"], "load_balancer": {"idle_timeout_seconds": idle}}
