@@ -129,6 +129,7 @@ def _make(path: Path, make: Callable[[Path], None], report: Callable[[str], None
 def _debian(archive: Path) -> None:
     _run(
         [
+            *("unshare", "--mount"),  # what it mounts goes with it, should it be killed
             "mmdebstrap",
             "--quiet",
             "--variant=essential",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 _LOCKS = Path(tempfile.gettempdir()) / "berth-test-blocks"
@@ -22,9 +23,16 @@ class Block(int):
 
 
 def free_block() -> Block:
-    """Take a block that no test has."""
+    """Take a block that no test has, and on which nothing listens that a killed test left running."""
     _LOCKS.mkdir(exist_ok=True)
+    listening = [
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp4")
+        if connection.status == psutil.CONN_LISTEN
+    ]
     for number in _BLOCKS:
+        if any(address.startswith(f"127.{number}.") for address in listening):
+            continue
         lock = FileLock(_LOCKS / f"{number}.lock")
         try:
             lock.acquire(timeout=0)
