@@ -183,7 +183,7 @@ def test_the_queue_takes_the_load_balancers_place_and_all_three_answer_the_same_
 
 
 def _job(queue: dict[str, Any], number: int) -> dict[str, Any]:
-    job = {"input": {"prompt": f"Harbour {number} is", "max_tokens": 4, "temperature": 0}}
+    job = {"input": {"prompt": f"Harbour {number} is", "max_tokens": 4, "temperature": 0, "ignore_eos": True}}
     reply = httpx.post(f"{queue['jobs']}/runsync", headers=queue["headers"], json=job, timeout=300)
     done: dict[str, Any] = reply.json()
     return done
