@@ -87,6 +87,7 @@ class Load:
             "model": self.model,
             "messages": [{"role": "user", "content": "Count."}],
             "max_tokens": _TOKENS,
+            "ignore_eos": True,
             "stream": True,
         }
         async with http.stream("POST", f"{self.url}/chat/completions", json=body) as reply:
