@@ -31,5 +31,5 @@ def test_it_generates_with_a_stacks_own_arguments() -> None:
 def test_a_stack_that_is_not_there_is_said() -> None:
     result = run("--stack", "nowhere")
     assert result.returncode == 1
-    assert "stacks/Pulumi.nowhere.yaml: there is no stack nowhere; there are: dev, local" in result.stderr
+    assert "stacks/Pulumi.nowhere.yaml: there is no stack nowhere; there are: codellama-34b" in result.stderr
     assert "Traceback" not in result.stderr

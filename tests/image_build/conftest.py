@@ -8,20 +8,22 @@ and vLLM's packages, which are those of the sandbox.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox import buildah, vllm
+from sandbox import buildah, cache, vllm
 from tests.containers.conftest import PROJECT
 from tests.image_build.hub import MODEL, REVISION, Hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TOKEN = "hf_" + "ThisIsNoTokenOfAnybody" * 2
 BASE = "docker.io/vllm/vllm-openai:v0.32.0"
@@ -91,14 +93,25 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> Iterator[Workshop]:
+def vllm_packages() -> Iterator[Path]:
+    """The sandbox's packages of vLLM, less those for sound, which the official base lacks as well."""
+    packages = next((vllm.ensure(print) / "lib").glob("python3.*/site-packages"))
+    # Beside the environment, whose files can then be linked and need not be copied.
+    with tempfile.TemporaryDirectory(dir=cache.directory()) as folder:
+        linked = Path(folder) / "site-packages"
+        sound = shutil.ignore_patterns("av", "av-*", "av.libs", "*soundfile*", "scipy*", "soxr*")
+        shutil.copytree(packages, linked, copy_function=os.link, ignore=sound)
+        yield linked
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory, hub: Hub, vllm_packages: Path) -> Iterator[Workshop]:
     try:
         parts = buildah.ready(print, install=False)
     except buildah.UnavailableError as error:
         pytest.skip(f"images are not built for real here: {error}")
     folder = tmp_path_factory.mktemp("workshop")
-    packages = next((vllm.ensure(print) / "lib").glob("python3.*/site-packages"))
-    command = buildah.Buildah(folder, {"/opt/wheels": parts.wheels, "/opt/vllm": packages})
+    command = buildah.Buildah(folder, {"/opt/wheels": parts.wheels, "/opt/vllm": vllm_packages})
     context = folder / "base"
     context.mkdir()
     (context / "Dockerfile").write_text(_BASE.format(hub=hub.url))
