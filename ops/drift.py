@@ -17,6 +17,7 @@ _SIGNATURE = "4dabf18193072939515e22adb298388d"
 """The key by which Pulumi marks values that are more than JSON, secrets among them."""
 _NOT_SHOWN = {"__provider", "__defaults", "__meta"}
 _PARTS = ("inputs", "outputs")
+_FACT = "the platform, which tells it: the stack does not set it, as of a target group its load balancer"
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,11 @@ def _changes(moved: Moved, settings: Settings) -> Iterator[Change]:
     for key in moved.keys:
         if _hides(moved, key) and not any(_top(path) == key for path in found):
             found[key] = SECRET, SECRET
+    settable = {*moved.before.get("inputs", {}), *moved.after.get("inputs", {})}
     for path, (before, after) in found.items():
         owner, expected = _owner(moved.type, path, before, after, settings)
+        if not expected and _top(path) not in settable:
+            owner, expected = _FACT, True
         yield Change(name, moved.type, path, before, after, owner, expected)
 
 

@@ -90,6 +90,7 @@ def test_no_secret_is_in_clear_in_the_state(up: Clone) -> None:
 
 def test_nothing_changes_a_second_time_and_the_printed_commands_work(up: Clone) -> None:
     assert _changes(up.json("preview", "--stack", "local")) == {}
+    assert up.json("drift", "--stack", "local")["drift"] is False
     output = up.run("up", "--stack", "local", "--yes")
     assert "95 unchanged" in output
     commands = [line for line in output.splitlines() if "curl" in line]

@@ -41,6 +41,14 @@ def _moved(project: Project) -> list[Moved]:
     ]
 
 
+def test_what_the_stack_does_not_set_is_shown_and_is_no_drift() -> None:
+    before = {"inputs": {"port": 80}, "outputs": {"port": 80, "loadBalancerArns": []}}
+    after = {"inputs": {"port": 81}, "outputs": {"port": 81, "loadBalancerArns": ["arn"]}}
+    group = Moved("urn::targets", "aws:lb/targetGroup:TargetGroup", before, after)
+    found = {change.path: change.expected for change in changes([group], settings_of("local"))}
+    assert found == {"port": False, "loadBalancerArns": True}
+
+
 def test_what_changed_behind_the_engines_back_is_found_and_left_as_it_is(project: Project) -> None:
     project.want(volumes=[VOLUME])
     project.up()
