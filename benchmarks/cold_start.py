@@ -59,6 +59,10 @@ _STAGES = {
     "routes": r"Application startup complete",
 }
 _FEW_GRAPHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+# Nothing is compiled by torch.compile; what is captured are whole batches of decoding.
+_NOT_COMPILED = '{"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}'
+# vLLM's image has no compiled bytecode and its user may write none (vllm-project/vllm#55422).
+_NO_BYTECODE = (("PYTHONPYCACHEPREFIX", "/nonexistent"), ("PYTHONDONTWRITEBYTECODE", "1"))
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,14 @@ def ways(python: str) -> dict[str, Way]:
     sizes = "--cudagraph-capture-sizes", *map(str, _FEW_GRAPHS)
     return {
         "vllm serve": Way(plain),
+        "vllm serve, no bytecode": Way(plain, environment=_NO_BYTECODE),
         "vllm serve, forked": Way(plain, environment=(("VLLM_WORKER_MULTIPROC_METHOD", "fork"),)),
         "image": Way(image),
         "image, 10 graph sizes": Way(image, more=sizes),
+        "image, not compiled": Way(image, more=("--compilation-config", _NOT_COMPILED)),
+        "image, not compiled, 10 graph sizes": Way(
+            image, more=(*sizes, "--compilation-config", _NOT_COMPILED)
+        ),
     }
 
 

@@ -58,6 +58,7 @@ _TASK_ROUTES: dict[Task, tuple[str, ...]] = {
     # Of OpenAI's API, by another server: vLLM has no such route.
     "speak": ("/v1/audio/speech",),
 }
+_LARGEST_GRAPH = 512  # sequences; vLLM captures no larger ones by itself either
 _NO_HOST = "none.invalid"  # of a domain that never resolves (RFC 6761)
 _MODELS_ROUTE = "/v1/models"
 
@@ -277,6 +278,7 @@ def _options(settings: Settings, shutdown_timeout_seconds: int) -> tuple[str, ..
             json.dumps({"image": model.max_images_per_prompt}) if model.max_images_per_prompt else None
         ),
         "--pooler-config": _pooler(model),
+        "--compilation-config": None if serving.compile else _not_compiled(serving.max_num_seqs),
     }
     flags = {
         # Not said where it is wanted: vLLM has it on by itself, but for models with nothing to cache, whose
@@ -297,6 +299,16 @@ def _options(settings: Settings, shutdown_timeout_seconds: int) -> tuple[str, ..
         *_adapters(settings),
         *serving.extra_args,
     )
+
+
+def _not_compiled(max_num_seqs: int | None) -> str:
+    """Return vLLM's configuration that leaves torch.compile out and captures few graphs, of decoding alone.
+
+    A batch is padded to the next size, each twice the last, so that the largest is at least `max_num_seqs`.
+    """
+    largest = min(max_num_seqs or _LARGEST_GRAPH, _LARGEST_GRAPH)
+    sizes = [2**power for power in range((largest - 1).bit_length() + 1)]
+    return json.dumps({"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": sizes})
 
 
 def _pooler(model: ModelSettings) -> str | None:

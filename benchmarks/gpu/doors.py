@@ -16,6 +16,7 @@ import itertools
 import json
 import multiprocessing
 import random
+import shlex
 import statistics
 import sys
 import tempfile
@@ -99,10 +100,12 @@ def _figures(rounds: list[list[list[float]]]) -> dict[str, float]:
     return found
 
 
-def _measure(servers: dict[str, Server], rounds: int, rows: list[dict[str, Any]]) -> None:
+def _measure(servers: dict[str, Server], rounds: int, at_once: list[int], rows: list[dict[str, Any]]) -> None:
     """Ask the servers in turn, and add a row for each of them and each level of each work."""
     for prompt_tokens, levels in _WORK.items():
         for level, count in levels.items():
+            if level not in at_once:
+                continue
             seen: dict[str, list[list[list[float]]]] = {name: [] for name in servers}
             for number in range(-1, rounds):  # the first for connections and kernels
                 asked = prompts(level if number < 0 else count, prompt_tokens, number)
@@ -127,6 +130,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs=2, choices=tuple(ways("")), default=["vllm serve", "image"])
+    parser.add_argument("--at-once", nargs="+", type=int, default=[1, 16, 25, 64, 256])
     parser.add_argument("--caches", type=Path, help="caches of compiled code that another run has kept")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("arguments", nargs="+", help="a model and arguments, as for `vllm serve`")
@@ -139,18 +144,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="doors-") as temporary:
         folder = options.caches or Path(temporary)
         try:
-            for name in ("vllm serve", "image"):
+            for name in options.ways:
                 environment = {**caches(folder), "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-                log = logs / f"{name.replace(' ', '-')}.log"
+                log = logs / f"{name.replace(', ', '-').replace(' ', '-')}.log"
                 servers[name] = Server(ways(sys.executable)[name], options.arguments, environment, log)
                 # One after the other: each takes stock of the GPU's memory while it starts.
                 servers[name].first_token(600)
-            _measure(servers, options.rounds, rows)
+            _measure(servers, options.rounds, options.at_once, rows)
         finally:
             for server in servers.values():
                 server.stop()
             scrub(logs, options.arguments[0], folder)
-            command = f"python -m benchmarks.gpu.doors --rounds {options.rounds} --output FILE -- MODEL "
+            asked = f"--ways {shlex.join(options.ways)} --at-once {' '.join(map(str, options.at_once))}"
+            command = (
+                f"python -m benchmarks.gpu.doors --rounds {options.rounds} {asked} --output FILE -- MODEL "
+            )
             kept = {**about, "command": command + " ".join(options.arguments[1:]), "rows": rows}
             options.output.write_text(json.dumps(kept, indent=1) + "\n")
 

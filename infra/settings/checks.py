@@ -80,6 +80,7 @@ VOLUME_VARIABLES = (
     "FLASHINFER_WORKSPACE_BASE",
 )
 _PARALLEL = "serving.tensor_parallel_size"
+_COMPILATION_ARGUMENTS = {"--compilation-config", "-cc", "--cudagraph-capture-sizes"}
 _OWNED_PREFIX = "BERTH_"  # what the image's entrypoint reads, and the mark of who made an endpoint
 
 
@@ -113,6 +114,7 @@ def across(
     eks = eks if "eks" in targets else None
     runpod = runpod if "runpod" in targets else None
     yield from _owned(serving)
+    yield from _not_compiled(model, serving)
     if server is None:
         yield from server_checks.of_vllm(model, on_sandbox=on_sandbox)
         yield from gpu_checks.across(model, eks, runpod)
@@ -153,6 +155,24 @@ def _of_runpod(
     for name in serving.environment if runpod.volumes else ():
         if name in VOLUME_VARIABLES:
             yield f"serving.environment.{name}", ": runpod.volumes decides it"
+
+
+def _not_compiled(model: ModelSettings, serving: ServingSettings) -> Iterator[tuple[str, str]]:
+    if serving.compile:
+        return
+    if model.task != "generate":
+        yield "serving.compile", f' = false: goes with model.task "generate" only, not "{model.task}"'
+    if serving.enforce_eager:
+        yield (
+            "serving.compile",
+            " = false: serving.enforce_eager leaves it nothing to capture: set one of them",
+        )
+    for argument in serving.extra_args:
+        if argument.partition("=")[0] in _COMPILATION_ARGUMENTS:
+            yield (
+                "serving.extra_args",
+                f" has {argument.partition('=')[0]}, which serving.compile = false decides",
+            )
 
 
 def _owned(serving: ServingSettings) -> Iterator[tuple[str, str]]:

@@ -41,6 +41,10 @@ class ServingSettings(Section):
     )
     enable_prefix_caching: Flag = True
     enforce_eager: Flag = False
+    compile: Flag = Field(
+        default=True,
+        description="false leaves torch.compile out and captures few graphs: sooner up, up to 11 % slower",
+    )
     fast_start: Flag = Field(
         default=False,
         description="server and engine from one import; vLLM's own start until it was seen on your GPUs",

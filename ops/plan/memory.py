@@ -25,9 +25,9 @@ MARGIN = 0.05
 _CONTEXT_GIB = 0.35  # cuBLAS, kernels and the allocator's slack after the engine's first look at free memory
 _PARALLEL_GIB = 1.0  # NCCL's and the all-reduce's buffers on each of several GPUs
 _OUTSIDE_GIB = 0.6  # CUDA's context, which must be free beside what gpu_memory_utilization asks for
-_GRAPH_BYTES = 0.4 * 2**20  # of one captured batch size in one layer
+_GRAPH_BYTES = 0.64 * 2**20  # of one captured batch size in one layer: benchmarks/results/gpu, cold_start
 _LARGEST_GRAPH = 512
-_LOGIT_BYTES = 24  # of one logit: itself, in float32, its probability, and the sampler's copies
+_LOGIT_BYTES = 12  # of one logit: itself, in float32, its probability, and the sampler's copy
 _ASYNC_BATCHES = 2  # the next batch is scheduled while one is at work
 _LORA_TARGETS = 7
 
@@ -188,14 +188,14 @@ def _problem(
 
 
 def _activations(demand: Demand, sequences: int, tokens: int, parallel: int) -> float:
-    """The most that is alive at once while a batch is read: inner layers and residuals, or logits."""
+    """The most that is alive at once: inner layers and residuals while a batch is read, then logits."""
     architecture = demand.architecture
     widest = max(3 * architecture.intermediate, 4 * architecture.hidden) / parallel
     of_layers = tokens * (widest + 4 * architecture.hidden)
     # What the encoder of images or speech reads is profiled at its largest, and as much as a batch has.
     encoded = max(tokens, architecture.encoder_tokens) * architecture.encoder_width
     of_logits = sequences * architecture.vocabulary * _LOGIT_BYTES
-    return max(of_layers, encoded) * demand.activation_bytes + of_logits
+    return max(max(of_layers, encoded) * demand.activation_bytes, of_logits)
 
 
 def _graphs(demand: Demand, sequences: int) -> float:

@@ -33,6 +33,8 @@ ADD rootfs.tar /
 COPY --chmod=0755 vllm /usr/local/bin/vllm
 RUN useradd --uid 2000 --gid 0 --create-home vllm && chmod 0770 /home/vllm \\
     && echo /opt/vllm > /usr/lib/python3/dist-packages/vllm.pth \\
+    && site="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \\
+    && mkdir -p "$site" && echo 'COMPILED = False' > "$site/of_the_base.py" \\
     && printf '[global]\\nno-index = true\\nfind-links = /opt/wheels\\n' > /etc/pip.conf
 ENV HF_ENDPOINT={hub}
 WORKDIR /vllm-workspace

@@ -53,6 +53,13 @@ def test_the_programs_are_in_it_and_are_roots(plain: Built) -> None:
     assert not any(name.startswith(("root/.cache", "tmp/")) and name != "tmp" for name in members)
 
 
+def test_what_the_base_has_need_not_be_compiled_at_every_start(plain: Built) -> None:
+    (compiled,) = [
+        path for path in _members(plain) if re.search(r"__pycache__/of_the_base\.[^/]+\.pyc$", path)
+    ]
+    assert compiled.startswith("usr/local/lib/python3")
+
+
 def test_its_configuration(plain: Built) -> None:
     config = plain.config["config"]
     assert config["User"] == "2000:0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -35,6 +36,7 @@ for stack, arguments in json.loads(sys.argv[1]).items():
             "adapters": [[module.name, module.path] for module in parsed.lora_modules or ()],
             "images": (parsed.limit_mm_per_prompt or {}).get("image"),
             "pooling": parsed.pooler_config and parsed.pooler_config.seq_pooling_type,
+            "graphs": parsed.compilation_config.cudagraph_capture_sizes,
         }
     except SystemExit as refused:
         found[stack] = {"refused": refused.code}
@@ -151,6 +153,23 @@ def test_vllm_starts_by_its_own_command_unless_the_stack_says_otherwise() -> Non
     assert _spec("dev", serving=quick).environment["BERTH_FAST_START"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("max_num_seqs", "sizes"),
+    [(None, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]), (1, [1]), (48, [1, 2, 4, 8, 16, 32, 64])],
+)
+def test_without_compilation_every_batch_still_has_a_graph_of_at_least_its_size(
+    max_num_seqs: int | None, sizes: list[int]
+) -> None:
+    serving = {**configuration("dev")["berth:serving"], "compile": False, "max_num_seqs": max_num_seqs}
+    said = dict(itertools.pairwise(_spec("dev", serving=serving).args))["--compilation-config"]
+    assert json.loads(said) == {
+        "mode": 0,
+        "cudagraph_mode": "FULL_DECODE_ONLY",
+        "cudagraph_capture_sizes": sizes,
+    }
+    assert "--compilation-config" not in _spec("dev").args
+
+
 def test_streamed_weights_come_without_a_revision_and_within_the_pod_s_memory() -> None:
     spec = _spec("dev")
     options = spec.streamed_options(concurrency=32, memory_gib=16)
@@ -209,6 +228,8 @@ def test_the_pinned_vllm_s_own_parser_takes_the_arguments() -> None:
     lists = {stack: spec.args for stack, spec in specs.items()}
     streamed = specs["dev"].streamed_options(concurrency=16, memory_gib=16)
     lists |= {"streamed": ("s3://bucket/prefix", *streamed), "wrong": ("a/b", "--swap-space", "4")}
+    quick = {**configuration("dev")["berth:serving"], "compile": False, "max_num_seqs": 3}
+    lists["not compiled"] = _spec("dev", serving=quick).args
     dockerfile = (ROOT / "image" / "Dockerfile").read_text()
     variables = set(re.findall(r"\b(VLLM_[A-Z_]+)=", dockerfile)) | {"VLLM_API_KEY"}
     for spec in specs.values():
@@ -220,6 +241,7 @@ def test_the_pinned_vllm_s_own_parser_takes_the_arguments() -> None:
     assert found.pop("wrong") == {"refused": 2}
     # With --fail-on-environ-validation, one that vLLM does not know ends the start.
     assert found.pop("unknown") == ["VLLM_NO_SUCH"]
+    assert found.pop("not compiled")["graphs"] == [1, 2, 4]
     from_s3 = found.pop("streamed")
     assert from_s3["load_format"] == "runai_streamer"
     assert from_s3["loader"] == {"concurrency": 16, "memory_limit": 8 * 2**30}
@@ -237,4 +259,5 @@ def test_the_pinned_vllm_s_own_parser_takes_the_arguments() -> None:
             ],
             "images": model.max_images_per_prompt,
             "pooling": model.pooling.type,
+            "graphs": None,
         }

@@ -60,6 +60,8 @@ def test_the_file_and_pulumi_s_configuration_give_the_same_settings(stack: str) 
         ("model.task", "chat", 'model.task = "chat": must be one of generate, embed, score'),
         ("model.dtype", "half", 'model.dtype = "half": must be one of auto, bfloat16'),
         ("model", {"name": "a/b", "quantization": "mxfp4", "dtype": "float16"}, 'model.dtype "float16" does not go with quantization "mxfp4": use "auto" or "bfloat16"'),
+        ("serving", {"compile": False, "enforce_eager": True}, "serving.compile = false: serving.enforce_eager leaves it nothing"),
+        ("serving", {"compile": False, "extra_args": ["-cc={}"]}, "has -cc, which serving.compile = false decides"),
         ("serving.gpu_memory_utilization", 1.5, "= 1.5: must be a number above 0, up to 1"),
         ("serving.environment", {"A": 1}, "environment.A = 1: must be a mapping of variable names"),
         ("serving.environment", {"1A": "b"}, "environment = "),
