@@ -17,7 +17,7 @@ from pulumi.runtime import mocks, set_all_config, settings, stack
 from ops.graph.answers import SANDBOX_ENDPOINT, Cloud
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pulumi.runtime.proto import resource_pb2
 
@@ -184,20 +184,38 @@ def record(
         aws_endpoint: the endpoint of AWS that the environment names.
     """
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+    with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL": aws_endpoint}):
+        return declared(_program, stack_name, cloud=cloud, config=texts)
+
+
+def declared(
+    program: Callable[[], None],
+    stack_name: str,
+    *,
+    cloud: Cloud,
+    config: Mapping[str, str] | None = None,
+) -> Graph:
+    """Run any program against a monitor that makes nothing, and return what it registered.
+
+    Args:
+        program: declares resources.
+        stack_name: the stack's name.
+        cloud: what the program asks, and what says which outputs resources have.
+        config: what the program finds as its stack's configuration; nothing by default.
+    """
 
     async def run() -> Graph:
         monitor = Monitor(cloud)
         mocks.set_mocks(monitor.mocks, "berth", stack_name, cloud.preview, monitor=monitor)
-        set_all_config(texts)
-        await stack.run_pulumi_func(_program)
+        set_all_config(dict(config or {}))
+        await stack.run_pulumi_func(program)
         return monitor.graph
 
     # A loop of its own for each run: nothing that one program left undone runs in the next.
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL": aws_endpoint}):
-            return loop.run_until_complete(run())
+        return loop.run_until_complete(run())
     finally:
         # A program that refused leaves its other resources waiting.
         left = asyncio.all_tasks(loop)

@@ -8,9 +8,19 @@ from typing import Any
 import yaml
 
 from ops.graph.answers import GENERATED_KEY, SANDBOX_ENDPOINT, Cloud
-from ops.graph.record import Graph, Monitor, Recorded, Secret, record
+from ops.graph.record import Graph, Recorded, Secret, declared, record
 
-__all__ = ["ENVIRONMENTS", "ROOT", "STACKS", "Graph", "Monitor", "Recorded", "Secret", "configuration", "run"]
+__all__ = [
+    "ENVIRONMENTS",
+    "ROOT",
+    "STACKS",
+    "Graph",
+    "Recorded",
+    "Secret",
+    "configuration",
+    "declared",
+    "run",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 STACKS = sorted(path.name.split(".")[1] for path in (ROOT / "stacks").glob("Pulumi.*.yaml"))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 import pulumi_aws as aws
-from pulumi.runtime import mocks, stack
-from pulumi.runtime import settings as runtime
 
 from infra.eks.addons import ClusterAddons, NodeAddons
 from infra.eks.cluster import Cluster
@@ -28,6 +25,8 @@ from tests.infra import graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pulumi.runtime import mocks
 
     from infra.settings import Settings
 
@@ -74,25 +73,7 @@ def run(*, preview: bool = False, configured: bool = True, serving: Any = None, 
         eks: the section `eks`, over the least that it needs.
     """
     wanted = settings(serving=serving, **eks)
-    monitor = graph.Monitor(Cloud(preview, configured=configured))
-
-    async def record() -> graph.Graph:
-        mocks.set_mocks(monitor.mocks, "berth", "test", preview, monitor=monitor)
-        await stack.run_pulumi_func(lambda: _declare(wanted))
-        return monitor.graph
-
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        return loop.run_until_complete(record())
-    finally:
-        # A program that refused leaves its other resources waiting.
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.close()
-        runtime.reset_options()
+    return graph.declared(lambda: _declare(wanted), "test", cloud=Cloud(preview, configured=configured))
 
 
 def settings(*, serving: Mapping[str, Any] | None = None, **eks: Any) -> Settings:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 import pulumi_aws as aws
-from pulumi.runtime import mocks, settings, stack
+from pulumi.runtime import settings, stack
 
 from infra.eks.cluster import Cluster
 from infra.eks.control_plane_logs import ControlPlaneLogs
@@ -22,6 +21,8 @@ from tests.infra import graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pulumi.runtime import mocks
 
 CALLER = "arn:aws:iam::123456789012:role/deployer"
 REGION = "us-east-1"
@@ -83,25 +84,8 @@ def run(
 @functools.cache
 def _run(preview: bool, configured: bool, said: str, caller: str, section: str) -> graph.Graph:
     eks = EksSettings.model_validate_json(section)
-    monitor = graph.Monitor(_Cloud(preview, configured, json.loads(said)))
-
-    async def record() -> graph.Graph:
-        mocks.set_mocks(monitor.mocks, "berth", "test", preview, monitor=monitor)
-        await stack.run_pulumi_func(lambda: _declare(eks, caller))
-        return monitor.graph
-
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        return loop.run_until_complete(record())
-    finally:
-        # A program that refused leaves its other resources waiting.
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.close()
-        settings.reset_options()
+    cloud = _Cloud(preview, configured, json.loads(said))
+    return graph.declared(lambda: _declare(eks, caller), "test", cloud=cloud)
 
 
 def _declare(eks: EksSettings, caller: str) -> None:
