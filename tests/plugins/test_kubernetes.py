@@ -204,22 +204,25 @@ def test_a_deployment_is_waited_for(kubernetes: Plugin, kubelet: Kubelet) -> Non
     assert kubernetes.read(result[0]) is None
 
 
+@pytest.mark.parametrize(
+    ("restarts", "words"), [(1, "vllm: error: unrecognized arguments: --max-model-length"), (2, "")]
+)
 def test_a_deployment_that_crashes_fails_early_with_its_last_words(
-    kubernetes: Plugin, kubelet: Kubelet
+    kubernetes: Plugin, kubelet: Kubelet, restarts: int, words: str
 ) -> None:
-    thread, result = in_background(lambda: kubernetes.create(DEPLOYMENT, "crashes", deployment("crashes")))
-    words = "vllm: error: unrecognized arguments: --max-model-length"
+    name = f"crashes-{restarts}"
+    thread, result = in_background(lambda: kubernetes.create(DEPLOYMENT, name, deployment(name)))
     terminated = {"exitCode": 2, "message": words, "reason": "Error"}
-    crash = {"restartCount": 2, "lastState": {"terminated": terminated}}
+    crash = {"restartCount": restarts, "lastState": {"terminated": terminated}}
     started = time.monotonic()
-    kubelet.waits("crashes", "CrashLoopBackOff", "back-off 20s", **crash)
+    kubelet.waits(name, "CrashLoopBackOff", f"back-off {restarts}0s", **crash)
     thread.join(30)
     assert time.monotonic() - started < 10
     failed = result[0]
     assert isinstance(failed, InitializationFailed)
-    assert failed.id == "default/crashes"
-    assert failed.outputs["metadata"]["name"] == "crashes"
-    assert "exit status 2, restarted 2 times" in str(failed)
+    assert failed.id == f"default/{name}"
+    assert failed.outputs["metadata"]["name"] == name
+    assert f"exit status 2, restarted {restarts} times" in str(failed)
     assert words in str(failed)
 
 

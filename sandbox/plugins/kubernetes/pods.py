@@ -10,8 +10,9 @@ from sandbox.plugins.errors import PluginError
 if TYPE_CHECKING:
     from sandbox.plugins.kubernetes.cluster import Cluster
 
-# A container that failed this often in a row is not going to start.
+# A container that failed this often in a row is not going to start; sooner, where it said itself why it ends.
 _HOPELESS_RESTARTS: Final = 2
+_HOPELESS_RESTARTS_WITH_REASON: Final = 1
 _LOG_LINES: Final = 20
 # Reasons from which a container does not recover unless somebody changes something, though a Secret or an
 # image that is still on its way can look the same for a moment.
@@ -58,10 +59,9 @@ def hopeless(cluster: Cluster, pod: dict[str, Any]) -> list[str]:
     """Return why a pod will not start, its log and events among the reasons; nothing where it may."""
     for container in _containers(pod):
         waiting = (container.get("state") or {}).get("waiting") or {}
-        crashed = (
-            waiting.get("reason") == "CrashLoopBackOff"
-            and container.get("restartCount", 0) >= _HOPELESS_RESTARTS
-        )
+        ended = (container.get("lastState") or {}).get("terminated") or {}
+        enough = _HOPELESS_RESTARTS_WITH_REASON if ended.get("message") else _HOPELESS_RESTARTS
+        crashed = waiting.get("reason") == "CrashLoopBackOff" and container.get("restartCount", 0) >= enough
         stuck = waiting.get("reason") in _STUCK and _age_seconds(pod) > STUCK_SECONDS
         if crashed or stuck:
             return _reasons(cluster, pod, container, waiting, crashed=crashed)
