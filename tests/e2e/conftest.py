@@ -174,9 +174,19 @@ class Clone:
         assert not (self.root / ".sandbox" / "clouds").exists()
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of all copies, one after the other; the environment that the first makes cannot be moved."""
     root = tmp_path_factory.mktemp("clone") / "berth"
+    root.mkdir()
+    yield root
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def clone(folder: Path) -> Iterator[Clone]:
+    for old in set(folder.iterdir()) - {folder / ".venv"}:
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -186,10 +196,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     ).stdout.splitlines()
     for name in files:
         if (ROOT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, root / name)
-    made = Clone(root, free_block())
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    made = Clone(folder, free_block())
     made.edit(lambda config: config["berth:sandbox"].update(loopback_block=int(made.block)))
     yield made
     made.kill()
-    shutil.rmtree(root, ignore_errors=True)
