@@ -11,13 +11,14 @@ import pulumi_aws as aws
 
 from infra.bucket import private_bucket
 from infra.build_project import build_project
-from infra.image_build import TAG_VARIABLE, ImageBuild
-from infra.image_local import LocalImageBuild
+from infra.image_build import TAG_VARIABLE, ImageBuild, ImageBuildProvider
+from infra.image_local import LocalImageBuildProvider
 from infra.options import child
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infra.build_project import BuildProject
     from infra.image_bundle import Bundle
     from infra.naming import Names
     from infra.registry import Registry
@@ -78,39 +79,46 @@ class Image(pulumi.ComponentResource):
     ) -> None:
         super().__init__("berth:infra:Image", name, None, opts)
         tag = _tag(bundle, model)
-        build: ImageBuild | LocalImageBuild
         if settings.builder == "local":
-            build = LocalImageBuild(
-                f"{name}-build",
-                repository=registry.repository.name,
-                url=registry.repository.repository_url,
-                tag=tag,
-                source_sha256=bundle.sha256,
-                arguments={"MODEL": model.name, "REVISION": model.revision} if model else {},
-                hub_token=hub_token if model else None,
-                region=region,
-                endpoint=endpoint,
-                timeout_minutes=settings.build_timeout_minutes,
-                opts=child(self, minutes=_STEPS * settings.build_timeout_minutes),
-            )
+            provider: ImageBuildProvider = LocalImageBuildProvider()
+            inputs = {
+                "url": registry.repository.repository_url,
+                "source_sha256": bundle.sha256,
+                "arguments": _arguments(model),
+                "hub_token": hub_token if model else None,
+            }
+            timeout_minutes = settings.build_timeout_minutes
+            build_opts = child(self, minutes=_STEPS * timeout_minutes)
         else:
-            build = self._in_the_region(
+            project = self._project(
                 name,
                 names=names,
                 settings=settings,
                 bundle=bundle,
                 registry=registry,
                 account_id=account_id,
-                region=region,
-                endpoint=endpoint,
                 model=model,
                 hub_token=hub_token,
                 tag=tag,
             )
+            provider, inputs = ImageBuildProvider(), {"project": project.name}
+            timeout_minutes = project.wait_minutes
+            build_opts = child(self, after=project.needs, minutes=project.minutes())
+        build = ImageBuild(
+            f"{name}-build",
+            provider,
+            repository=registry.repository.name,
+            tag=tag,
+            region=region,
+            endpoint=endpoint,
+            timeout_minutes=timeout_minutes,
+            inputs=inputs,
+            opts=build_opts,
+        )
         self.reference = pulumi.Output.concat(registry.repository.repository_url, "@", build.digest)
         self.register_outputs({"reference": self.reference})
 
-    def _in_the_region(
+    def _project(
         self,
         name: str,
         *,
@@ -119,13 +127,11 @@ class Image(pulumi.ComponentResource):
         bundle: Bundle,
         registry: Registry,
         account_id: pulumi.Input[str],
-        region: pulumi.Input[str],
-        endpoint: pulumi.Input[str] | None,
         model: ModelSettings | None,
         hub_token: pulumi.Input[str] | None,
         tag: str,
-    ) -> ImageBuild:
-        """Return a build by CodeBuild of the source in a bucket."""
+    ) -> BuildProject:
+        """Return a project of CodeBuild that builds the source in a bucket."""
         bucket, closed = private_bucket(
             self,
             f"{name}-source",
@@ -142,7 +148,7 @@ class Image(pulumi.ComponentResource):
             content_type="application/zip",
             opts=child(self, after=closed),
         )
-        project = build_project(
+        return build_project(
             self,
             name,
             names=names,
@@ -157,7 +163,7 @@ class Image(pulumi.ComponentResource):
                 "IMAGE_REPOSITORY": registry.repository.repository_url,
                 TAG_VARIABLE: tag,
                 "SOURCE_REVISION": bundle.sha256,
-                **({"MODEL": model.name, "REVISION": model.revision} if model else {}),
+                **_arguments(model),
             },
             secrets={"HF_TOKEN": hub_token} if model and hub_token is not None else {},
             statements=_statements(bucket.arn, registry.repository.arn),
@@ -165,16 +171,11 @@ class Image(pulumi.ComponentResource):
             docker=True,
             after=[source],
         )
-        return ImageBuild(
-            f"{name}-build",
-            project=project.name,
-            repository=registry.repository.name,
-            tag=tag,
-            region=region,
-            endpoint=endpoint,
-            timeout_minutes=project.wait_minutes,
-            opts=child(self, after=project.needs, minutes=project.minutes()),
-        )
+
+
+def _arguments(model: ModelSettings | None) -> dict[str, str]:
+    """Return the Dockerfile's arguments that put a model's weights into the image."""
+    return {"MODEL": model.name, "REVISION": model.revision} if model else {}
 
 
 def _tag(bundle: Bundle, model: ModelSettings | None) -> str:
@@ -188,7 +189,8 @@ def _buildspec(model: ModelSettings | None, has_hub_token: bool) -> str:
     options = ["--platform linux/amd64", '--build-arg VERSION="$IMAGE_TAG"']
     options += ['--build-arg SOURCE="$CODEBUILD_SOURCE_REPO_URL"', "--build-arg SOURCE_REVISION"]
     if model is not None:
-        options += ["--build-arg MODEL", "--build-arg REVISION"]  # their values are in the environment
+        # Their values are in the environment.
+        options += [f"--build-arg {name}" for name in _arguments(model)]
         if has_hub_token:
             options.append("--secret id=hub-token,env=HF_TOKEN")
     return _BUILDSPEC.replace("OPTIONS", " ".join(options))

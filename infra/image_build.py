@@ -17,6 +17,8 @@ from infra import codebuild
 from infra.codebuild import BuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pulumi
 
 TAG_VARIABLE = "IMAGE_TAG"
@@ -29,6 +31,9 @@ class ImageBuildProvider(ResourceProvider):
 
     A deployment that is interrupted, even killed, leaves the build running: the next one finds the image, or
     the build and waits for it. None makes a second build beside it.
+
+    Its own input is `project`, the CodeBuild project that builds it; `timeout_minutes` includes the time in
+    the queue.
     """
 
     serialize_as_secret_always = False
@@ -94,14 +99,17 @@ def _digest(ecr: Any, repository: str, tag: str) -> str | None:
 class ImageBuild(Resource, module="image", name="Build"):
     """The image of one content tag, built where it is missing.
 
+    Of one type whoever builds it: a stack that changes its builder keeps the image that it has.
+
     Args:
         name: the logical name.
-        project: the CodeBuild project that builds it.
+        provider: what builds it.
         repository: the name of the ECR repository.
         tag: the content tag.
-        region: AWS's region of both.
+        region: AWS's region of the repository.
         endpoint: another endpoint of AWS's API; None for AWS itself.
-        timeout_minutes: how long to wait for a build, its time in the queue included.
+        timeout_minutes: how long to wait for what the provider does.
+        inputs: what its provider needs besides.
     """
 
     digest: pulumi.Output[str]
@@ -109,25 +117,26 @@ class ImageBuild(Resource, module="image", name="Build"):
     def __init__(
         self,
         name: str,
+        provider: ImageBuildProvider,
         *,
-        project: pulumi.Input[str],
         repository: pulumi.Input[str],
         tag: str,
         region: pulumi.Input[str],
         endpoint: pulumi.Input[str] | None,
         timeout_minutes: int,
+        inputs: Mapping[str, Any],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__(
-            ImageBuildProvider(),
+            provider,
             name,
             {
-                "project": project,
                 "repository": repository,
                 "tag": tag,
                 "region": region,
                 "endpoint": endpoint,
                 "timeout_minutes": timeout_minutes,
+                **inputs,
                 "digest": None,
             },
             opts,

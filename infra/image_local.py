@@ -8,18 +8,13 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from pulumi.dynamic import CheckFailure, CheckResult, Resource
+from pulumi.dynamic import CheckFailure, CheckResult
 
 from infra import codebuild
 from infra.codebuild import BuildError
 from infra.image_build import ImageBuildProvider
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pulumi
 
 BUILDERS = ("docker", "buildah")
 """The commands that can build it, in the order in which they are looked for; both know these options."""
@@ -30,7 +25,12 @@ _LOG_LINES = 30
 
 # The class's module and name are in the state of every stack: moving it looks for every image again.
 class LocalImageBuildProvider(ImageBuildProvider):
-    """Builds the image whose tag is the hash of its source here, unless the registry has it already."""
+    """Builds the image whose tag is the hash of its source here, unless the registry has it already.
+
+    Its own inputs are `url`, the repository's address without a tag; `source_sha256`, the hash of the source;
+    `arguments`, the Dockerfile's; and `hub_token`, for a model that is not public, else None.
+    `timeout_minutes` is how long each step may take.
+    """
 
     inputs: ClassVar[tuple[str, ...]] = ("repository", "tag", "region", "endpoint")
 
@@ -107,56 +107,3 @@ class _Steps:
             last = [f"  {line}" for line in log.splitlines()[-_LOG_LINES:]]
             head = f"`{what}` ended with status {ended.returncode}; the last lines of its log:"
             raise BuildError("\n".join([head, *last]))
-
-
-# Of one type with CodeBuild's: a stack that changes its builder keeps the image that it has.
-class LocalImageBuild(Resource, module="image", name="Build"):
-    """The image of one content tag, built here where the registry does not have it.
-
-    Args:
-        name: the logical name.
-        repository: the name of the ECR repository.
-        url: its address, without a tag.
-        tag: the content tag.
-        source_sha256: the hash of the source.
-        arguments: the Dockerfile's arguments.
-        hub_token: for a model that is not public; None without one.
-        region: AWS's region of the repository.
-        endpoint: another endpoint of AWS's API; None for AWS itself.
-        timeout_minutes: how long each step may take.
-    """
-
-    digest: pulumi.Output[str]
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        repository: pulumi.Input[str],
-        url: pulumi.Input[str],
-        tag: str,
-        source_sha256: str,
-        arguments: Mapping[str, str],
-        hub_token: pulumi.Input[str] | None,
-        region: pulumi.Input[str],
-        endpoint: pulumi.Input[str] | None,
-        timeout_minutes: int,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(
-            LocalImageBuildProvider(),
-            name,
-            {
-                "repository": repository,
-                "url": url,
-                "tag": tag,
-                "source_sha256": source_sha256,
-                "arguments": dict(arguments),
-                "hub_token": hub_token,
-                "region": region,
-                "endpoint": endpoint,
-                "timeout_minutes": timeout_minutes,
-                "digest": None,
-            },
-            opts,
-        )
