@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,13 +102,28 @@ class Clone:
             text = self.run("output", "--stack", "local", "kubeconfig", "--show-secrets")
             kubeconfig.write_text(text[text.index("{") :])
         command = [str(binaries.ensure(lambda _: None) / "kubectl"), f"--kubeconfig={kubeconfig}", *arguments]
-        variables = [f"{name}={value}" for name, value in environment.items()]
-        return self._in_environment("env", *variables, *command, check=False)
+        return self._in_environment(*command, check=False, **environment)
 
-    def _in_environment(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["sh", "-c", 'eval "$(./berth env --stack local)" && exec "$@"', "sh", *command],
+    @cached_property
+    def _environment(self) -> dict[str, str]:
+        """What `berth env` sets: the same as long as the stack is there."""
+        shown = subprocess.run(
+            ["sh", "-c", 'eval "$(./berth env --stack local)" && env -0'],
             cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+        return dict(line.split("=", 1) for line in shown.rstrip("\0").split("\0"))
+
+    def _in_environment(
+        self, *command: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env={**self._environment, **environment},
             capture_output=True,
             text=True,
             check=check,

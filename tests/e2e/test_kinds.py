@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -166,8 +169,6 @@ def _up(clone: Clone, change: Callable[[dict[str, Any]], None], *, queue: bool) 
 
     clone.edit(edit)
     clone.run("up", "--stack", "local", "--yes")
-    # What served before answers on: RunPod's worker until one of the new release can, a pod while it drains.
-    wait_for(lambda: _is_rolled_out(clone), _TIMEOUT_SECONDS)
     outputs = clone.json("output", "--stack", "local", "--show-secrets")
     keys = {"eks": outputs["api_key"], "runpod": clone.credentials()["runpod_api_key"]}
     return {
@@ -178,12 +179,33 @@ def _up(clone: Clone, change: Callable[[dict[str, Any]], None], *, queue: bool) 
     }
 
 
-def _is_rolled_out(clone: Clone) -> bool:
-    pods = clone.kubectl("get", "pods", "--namespace=berth", "--output=name").split()
-    if len([pod for pod in pods if pod.startswith("pod/model-")]) > 1:
-        return False
-    rollout = clone.json("workers", "--stack", "local")["rollout"]
-    return bool(rollout["workersOnLatest"] == rollout["workersTotal"])
+def _answers(clone: Clone, eks: Callable[[], Any], runpod: Callable[[], Any]) -> list[Any]:
+    """Ask both platforms at once, each when what served before, which answers on, is gone from it."""
+
+    def ask(wait: Callable[[Clone], None], question: Callable[[], Any]) -> Any:
+        wait(clone)
+        return question()
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(ask, (_wait_for_pods, _wait_for_workers), (eks, runpod)))
+
+
+def _wait_for_pods(clone: Clone) -> None:
+    """Wait until no pod drains."""
+    pods = json.loads(clone.kubectl("get", "pods", "--namespace=berth", "--output=json"))["items"]
+    going = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]]
+    if going:
+        clone.kubectl("wait", "pod", "--namespace=berth", "--for=delete", "--timeout=100s", *going)
+
+
+def _wait_for_workers(clone: Clone) -> None:
+    """Wait until every worker is of the newest release; there may be none, until somebody asks."""
+
+    def is_rolled_out() -> bool:
+        rollout = clone.json("workers", "--stack", "local")["rollout"]
+        return bool(rollout["workersOnLatest"] == rollout["workersTotal"])
+
+    wait_for(is_rolled_out, _TIMEOUT_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -199,12 +221,17 @@ def test_a_kind_of_model_answers_the_same_on_both_platforms(stack: Clone, number
     endpoints = _serve(stack, kind.stack, queue=queue)
     served_name = stack.config["berth:model"]["served_name"]
     body = {"model": served_name, **kind.body}
-    expected = kind.answer(endpoints["eks"].post(kind.route, json=body))
+
+    def by_route(platform: str) -> Any:
+        return kind.answer(endpoints[platform].post(kind.route, json=body))
+
+    def by_job() -> Any:
+        return kind.output(endpoints["runpod"].job(kind.job))
+
+    expected, found = _answers(
+        stack, partial(by_route, "eks"), by_job if queue else partial(by_route, "runpod")
+    )
     assert expected
-    if queue:
-        found = kind.output(endpoints["runpod"].job(kind.job))
-    else:
-        found = kind.answer(endpoints["runpod"].post(kind.route, json=body))
     assert found == (pytest.approx(expected, abs=1e-4) if isinstance(expected, list) else expected)
 
 
@@ -235,10 +262,11 @@ def test_what_a_server_of_somebody_elses_says_is_understood_by_whisper_on_every_
     route = "/v1/audio/speech"
     image = SpeechImage(stack, tmp_path)
     speakers = _speaking(stack, image.reference)
-    spoken = [
-        speaker.send(route, json={"model": "qwen3-tts", "input": SAID}).content
-        for speaker in speakers.values()
-    ]
+
+    def say(platform: str) -> bytes:
+        return speakers[platform].send(route, json={"model": "qwen3-tts", "input": SAID}).content
+
+    spoken = _answers(stack, partial(say, "eks"), partial(say, "runpod"))
     assert spoken[0] == spoken[1]
     seconds = [_seconds(spoken[0])]
     seconds.append(
@@ -248,26 +276,27 @@ def test_what_a_server_of_somebody_elses_says_is_understood_by_whisper_on_every_
     refused = httpx.post(speakers["eks"].url + "/audio/speech", json={"input": SAID}, timeout=60)
     assert refused.status_code == 401
     stack.edit(_vllm_again)
-    route, heard = "/v1/audio/transcriptions", []
+    heard = []
     for queue in (True, False):
         endpoints = _serve(stack, "speech-to-text", queue=queue)
-        form = {
-            "data": {
-                "model": stack.config["berth:model"]["served_name"],
-                "language": "en",
-                "temperature": "0",
-            },
-            "files": {"file": ("speech.wav", spoken[0])},
-        }
-        heard.append(endpoints["eks"].post(route, **form)["text"])
-        if queue:
-            job = {"audio": base64.b64encode(spoken[0]).decode(), "language": "en", "temperature": 0}
-            heard.append(endpoints["runpod"].job(job)["text"])
-        else:
-            heard.append(endpoints["runpod"].post(route, **form)["text"])
+        hear = partial(_heard, spoken[0], stack.config["berth:model"]["served_name"])
+        by_route = partial(hear, endpoints["runpod"])
+        by_job = partial(_heard_by_job, spoken[0], endpoints["runpod"])
+        heard += _answers(stack, partial(hear, endpoints["eks"]), by_job if queue else by_route)
     assert len(set(heard)) == 1, heard
     assert {"ship", "harbor", "morning"} <= set(speech.words(heard[0]))
     image.remove()
+
+
+def _heard(audio: bytes, model: str, endpoint: Endpoint) -> str:
+    form = {"model": model, "language": "en", "temperature": "0"}
+    files = {"file": ("speech.wav", audio)}
+    return str(endpoint.post("/v1/audio/transcriptions", data=form, files=files)["text"])
+
+
+def _heard_by_job(audio: bytes, endpoint: Endpoint) -> str:
+    job = {"audio": base64.b64encode(audio).decode(), "language": "en", "temperature": 0}
+    return str(endpoint.job(job)["text"])
 
 
 def _seconds(audio: bytes) -> float:
