@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
+
+    from tests.sandbox_aws.support import Sandbox
 
 # gRPC reads it when it is first imported, which a test may do before `sandbox.engine` sets it: processes that
 # an engine starts would now and then end in a segmentation fault before their program runs.
@@ -16,3 +20,15 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files: one that is begun last keeps a single worker busy at the end."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """The sandbox's AWS, one for all tests of a process that leave each other's things alone."""
+    from tests.sandbox_aws.support import Sandbox
+
+    directory = tmp_path_factory.mktemp("aws") / "state"
+    directory.mkdir()
+    running = Sandbox(directory).start()
+    yield running
+    running.stop()

@@ -11,22 +11,14 @@ from infra.codebuild import BuildError
 from infra.image_local import LocalImageBuildProvider
 from sandbox.docker import write_command
 from tests.infra.graph import Secret, run
-from tests.sandbox_aws.support import KEY, SECRET, Sandbox
+from tests.sandbox_aws.support import KEY, SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.sandbox_aws.support import Sandbox
+
 TOKEN = "hf_not_a_real_token"
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    directory: Path = tmp_path_factory.mktemp("local-image") / "aws"
-    directory.mkdir()
-    running = Sandbox(directory).start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture

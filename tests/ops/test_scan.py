@@ -8,25 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.sandbox_aws.support import KEY, SECRET, Sandbox, admin
+from tests.sandbox_aws.support import KEY, SECRET, admin
 from tests.sandbox_aws.test_scans import pushed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.ops.conftest import Project
+    from tests.sandbox_aws.support import Sandbox
 
 HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    directory: Path = tmp_path_factory.mktemp("scan") / "aws"
-    directory.mkdir()
-    running = Sandbox(directory).start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture(scope="module")

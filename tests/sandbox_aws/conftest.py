@@ -11,15 +11,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    directory = tmp_path_factory.mktemp("aws") / "state"
-    directory.mkdir()
-    running = Sandbox(directory).start()
-    yield running
-    running.stop()
-
-
 @pytest.fixture
 def own_sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     (tmp_path / "state").mkdir()
