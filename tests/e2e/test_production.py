@@ -24,7 +24,7 @@ _GROUPS = {
     "ondemand": {"instance_types": ["g6e.2xlarge"], "desired": 1, "min": 1, "max": 1},
     "spot": {"instance_types": ["g6e.2xlarge"], "capacity_type": "SPOT", "desired": 1, "max": 1},
 }
-_NOTICE_SECONDS = 40  # AWS gives 120; a pod takes 20 to go
+_NOTICE_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def _is_ready(pod: dict[str, Any]) -> bool:
 @retry(
     retry=retry_if_exception_type(AssertionError),
     stop=stop_after_delay(240),
-    wait=wait_fixed(1),
+    wait=wait_fixed(3),  # each look starts kubectl, and that `aws`, beside servers that start
     reraise=True,
 )
 def _wait_for_ready(clone: Clone, *, replicas: int, without: frozenset[str] = frozenset()) -> None:
