@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ops import console
+from ops.commands.bench import bench
 from ops.commands.destroy import destroy
 from ops.commands.drift import drift
 from ops.commands.env import env
@@ -59,4 +60,5 @@ for _command in _COMMANDS:
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
 # An example has options of its own.
 app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(example)
+app.add_typer(bench, name="bench")
 app.add_typer(jobs, name="jobs")

@@ -116,9 +116,9 @@ def run(
         say: takes the platform and a line of progress.
     """
     reports = [Report(endpoint) for endpoint in endpoints]
-    wait = partial(_wait, limit_seconds=limit_seconds, look=look, say=say)
+    waiting = partial(wait, limit_seconds=limit_seconds, look=look, say=say)
     with ThreadPoolExecutor(len(reports)) as pool:
-        problems = list(pool.map(wait, reports))
+        problems = list(pool.map(waiting, reports))
     for report, problem in zip(reports, problems, strict=True):
         if problem is not None:
             report.checks.append(Check("ready", problem))
@@ -140,14 +140,21 @@ class Look:
     failure: str | None = None
 
 
-def _wait(
+def wait(
     report: Report,
     *,
     limit_seconds: float,
     look: Callable[[Endpoint], Look],
     say: Callable[[str, str], None],
 ) -> str | None:
-    """Wait until the endpoint is ready; return why it will not be."""
+    """Wait until the endpoint of a report is ready; return why it will not be.
+
+    Args:
+        report: takes how long it took.
+        limit_seconds: how long to wait at the most.
+        look: tells what is going on behind an endpoint that is not ready.
+        say: takes the platform and a line of progress.
+    """
     endpoint = report.endpoint
     begun = time.monotonic()
     looked_at = 0.0

@@ -109,10 +109,14 @@ class Settings:
         return self.runpod
 
 
-def load(path: Path) -> Settings:
+def load(path: Path, changes: Mapping[str, object] | None = None) -> Settings:
     """Return the settings in the stack file `path`, `.../Pulumi.<stack>.yaml`.
 
     Encrypted values stay as they are: this needs no passphrase.
+
+    Args:
+        path: the stack file.
+        changes: values that take the place of the file's, by dotted key such as `serving.max_num_seqs`.
 
     Raises:
         SettingsError: there is no such file (the message lists those that there are), it is not a stack
@@ -133,12 +137,21 @@ def load(path: Path) -> Settings:
     config = document.get("config") if isinstance(document, dict) else None
     if not isinstance(config, dict):
         raise SettingsError([f"{shown}: has no mapping `config`"])
+    for key, value in (changes or {}).items():
+        _change(config, f"{PROJECT}:{key}".split("."), value)
     plain = [
         f"{shown}: {PROJECT}:{key}: must be encrypted: pulumi config set --secret {key}"
         for key in _SECRETS
         if f"{PROJECT}:{key}" in config and not _is_encrypted(config[f"{PROJECT}:{key}"])
     ]
     return _settings({str(key): value for key, value in config.items()}, shown, plain)
+
+
+def _change(values: dict[str, Any], place: list[str], value: object) -> None:
+    for part in place[:-1]:
+        inner = values.get(part)
+        values[part] = values = dict(inner) if isinstance(inner, dict) else {}
+    values[place[-1]] = value
 
 
 def from_config(config: Mapping[str, str], file: str) -> Settings:

@@ -1,0 +1,1 @@
+"""Measures endpoints under load, and settings of the server against each other."""
