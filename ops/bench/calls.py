@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from infra.settings import Task
     from ops.bench.workload import Workload
 
-# Of every vocabulary, and above the ids that mark beginnings and ends.
-_TOKENS = range(5, 500)
+# In every vocabulary, as those of bytes are, and above the ids that mark beginnings and ends.
+_TOKENS = range(5, 256)
 _WORDS = ("ship", "harbour", "crane", "anchor", "rope", "wind", "tide", "bread", "morning", "light")
 
 

@@ -141,7 +141,12 @@ def _up(project: Project, endpoint: Endpoint, *, key: str = KEY) -> dict[str, st
         "id": "ep1",
         "type": "LOAD_BALANCER",
     }
-    outputs = {"endpoints": {"runpod": where}, "model": "served", "task": "generate", "image": IMAGE}
+    outputs: dict[str, object] = {
+        "endpoints": {"runpod": where},
+        "model": "served",
+        "task": "generate",
+        "image": IMAGE,
+    }
     api = {"RUNPOD_REST_V2_API_URL": f"{endpoint.url}/v2", "AWS_EC2_METADATA_DISABLED": "true"}
     return project.pulumi(outputs) | {"RUNPOD_API_KEY": key, **api}
 
