@@ -226,7 +226,9 @@ def _whole(call: Call, content: bytes, content_type: str, begun: float, ended: f
     if document.get("status") and "data" not in document:  # a job
         if document["status"] != "COMPLETED":
             return Answer(begun, ended, error=f"job {document['status']}", detail=chat.reason_in(content))
-        document = document["output"]
+        output = document["output"]
+        # What a queue's door passes on comes as the one piece of a stream.
+        document = output[0] if isinstance(output, list) else output
     if "error" in document:
         return Answer(begun, ended, error="error in the answer", detail=chat.reason_in(content))
     answered = len(document["data"]) if "data" in document else 1

@@ -8,6 +8,7 @@ import pytest
 
 from sandbox import model as models
 from sandbox.standins import tensors
+from tests.models.measured import REQUESTS, measured
 
 if TYPE_CHECKING:
     from tests.models.conftest import Start
@@ -113,3 +114,9 @@ def test_what_a_decoder_cannot_do_is_refused_by_vllm(quantised: Served) -> None:
     status, message = quantised.job_error(image="https://example.com/a.png", prompt="What is it?")
     assert status == 400
     assert "is not a multimodal model" in message
+
+
+def test_bench_gets_as_many_tokens_as_it_asks_for(base: Served) -> None:
+    row = measured(base, "generate", prompt_tokens=(16, 200), output_tokens=12)
+    assert (row["input_tokens"], row["output_tokens"]) == (REQUESTS // 2 * (16 + 200), REQUESTS * 12)
+    assert 0 < row["ttft_ms"]["p50"] < row["e2e_ms"]["p50"]

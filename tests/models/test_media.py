@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from tests.containers.conftest import random_address
 from tests.models import speech
+from tests.models.measured import job_of, measured
 from tests.models.served import in_base64
 
 if TYPE_CHECKING:
@@ -111,6 +112,12 @@ def picture(color: str) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def test_bench_is_answered_by_route_and_by_job(listener: Served) -> None:
+    row = measured(listener, "transcribe", audio_seconds=1, concurrency=1, requests=1)
+    assert row["inputs_per_second"] > 0
+    assert isinstance(listener.job(**job_of(listener, "transcribe", audio_seconds=1))["text"], str)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.standins import packaged
+from tests.models.measured import REQUESTS, job_of, measured
 
 if TYPE_CHECKING:
+    from infra.settings import Task
     from tests.models.conftest import Start
     from tests.models.served import Served
 
@@ -135,3 +137,14 @@ def test_the_order_is_that_of_the_scores(reranker: Served) -> None:
     )
     (output,) = reranker.job(route="/v1/rerank", body=body)
     assert [item["index"] for item in output["results"]] == [item["index"] for item in results]
+
+
+def test_bench_gets_batches_of_exactly_so_many_tokens(
+    embedder: Served, classifier: Served, reranker: Served
+) -> None:
+    asked: list[tuple[Served, Task]] = [(embedder, "embed"), (classifier, "classify"), (reranker, "score")]
+    for served, task in asked:
+        row = measured(served, task, prompt_tokens=(48,), batch_size=5)
+        assert row["input_tokens"] == REQUESTS * 5 * 48, task
+    [output] = classifier.job(**job_of(classifier, "classify", prompt_tokens=(48,), batch_size=5))
+    assert (len(output["data"]), output["usage"]["prompt_tokens"]) == (5, 5 * 48)
