@@ -148,10 +148,12 @@ def load(path: Path, changes: Mapping[str, object] | None = None) -> Settings:
 
 
 def _change(values: dict[str, Any], place: list[str], value: object) -> None:
-    for part in place[:-1]:
-        inner = values.get(part)
-        values[part] = values = dict(inner) if isinstance(inner, dict) else {}
-    values[place[-1]] = value
+    *sections, name = place
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):  # a wrong file, of which its validation tells
+            return
+    values[name] = value
 
 
 def from_config(config: Mapping[str, str], file: str) -> Settings:

@@ -161,8 +161,10 @@ def estimated_seconds(
         most = min(at_once, asked.max_num_seqs or at_once)
         load = Load(sum(workload.prompt_tokens) // len(workload.prompt_tokens), workload.output_tokens)
         found = candidates(settings, replace(asked, max_num_seqs=most), prices, load)
-        machine = next(item for item in found if (item.target, item.name) == (platform, price.machine))
-        if machine.throughput is None:
+        machine = next(
+            (item for item in found if (item.target, item.name) == (platform, price.machine)), None
+        )
+        if machine is None or machine.throughput is None:
             return None
         seconds += workload.requests * workload.batch_size / machine.throughput.requests_per_second
     return seconds

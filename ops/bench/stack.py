@@ -73,7 +73,9 @@ class StackBench:
         lines = [f"Sends {asked} {requests:,} requests in {len(self._workloads)} workloads{tokens}."]
         lines += [self._cost(platform, price) for platform, price in self._costs.items()]
         if self._stack.name == LOCAL:
-            lines.append("On this machine it costs nothing and takes longer: prices are of the stack's GPUs.")
+            lines.append(
+                "Here it costs nothing: costs are of the stack's GPUs, at the speed of this machine."
+            )
         return lines
 
     def _cost(self, platform: str, price: Price) -> str:

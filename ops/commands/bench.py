@@ -161,7 +161,8 @@ def _do(measure: Callable[[Progress], None], document: dict[str, Any], stack: st
         with Progress(console.err if as_json else console.out, quiet=as_json) as progress:
             measure(progress)
     except KeyboardInterrupt:
-        problem = InterruptedCommandError("interrupted: what was measured until then is kept")
+        kept = "what was measured until then is kept" if document["rows"] else "nothing was measured yet"
+        problem = InterruptedCommandError(f"interrupted: {kept}")
     except OpsError as error:
         problem = error
     rows = document["rows"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,17 +22,25 @@ class Endpoint:
     """What it does, and what it has seen.
 
     Args:
+        key: what it asks for.
         fails_every: every so manieth request is answered with a 500; 0 for none.
         hangs_after: requests from this one on are never answered; None for none.
         cuts_streams: whether a stream ends before its last token.
+        first_seconds: how long it thinks before the first token.
+        token_seconds: and before each of the others.
+        job: what a job is answered with.
         asked: the paths and bodies of the requests with the right key, in the order in which they came.
         at_once: the most that it had at the same time.
         released: ends what hangs.
     """
 
+    key: str = KEY
     fails_every: int = 0
     hangs_after: int | None = None
     cuts_streams: bool = False
+    first_seconds: float = 0.0
+    token_seconds: float = 0.0
+    job: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     at_once: int = 0
     released: threading.Event = field(default_factory=threading.Event)
@@ -72,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers["Authorization"] != f"Bearer {KEY}":
+        if self.headers["Authorization"] != f"Bearer {self.told.key}":
             self._send(401, {"error": "Unauthorized"})
             return
         body = json.loads(content)
@@ -93,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
             data = [{"index": index, "embedding": "AAAAAA=="} for index in range(len(body["input"]))]
             tokens = sum(len(item) for item in body["input"])
             self._send(200, {"data": data, "usage": {"prompt_tokens": tokens}})
+        elif self.path == "/runsync":
+            self._send(200, self.told.job)
         else:
             self._send(404, {"error": {"message": f"no {self.path}"}})
 
@@ -110,7 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b": keep-alive\n\n")
         lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + ["data: [DONE]\n\n"]
-        for line in lines[: count // 2] if self.told.cuts_streams and count > 1 else lines:
+        for index, line in enumerate(lines[: count // 2] if self.told.cuts_streams and count > 1 else lines):
+            if index < count:
+                time.sleep(self.told.token_seconds if index else self.told.first_seconds)
             self.wfile.write(line.encode())
         self.close_connection = True
 
@@ -126,12 +139,15 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of clients that have gone."""
+
 
 @contextmanager
-def serving() -> Iterator[Endpoint]:
+def serving(host: str = "127.0.0.1", port: int = 0, **told_to: Any) -> Iterator[Endpoint]:
     """Serve one until the end of the block."""
-    told = Endpoint()
-    http = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"told": told}))
+    told = Endpoint(**told_to)
+    http = _Server((host, port), type("Handler", (_Handler,), {"told": told}))
     told.url = f"http://127.0.0.1:{http.server_port}"
     thread = threading.Thread(target=http.serve_forever, args=(0.05,))
     thread.start()
