@@ -150,9 +150,10 @@ def load(path: Path, changes: Mapping[str, object] | None = None) -> Settings:
 def _change(values: dict[str, Any], place: list[str], value: object) -> None:
     *sections, name = place
     for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):  # a wrong file, of which its validation tells
+        inner: object = values.setdefault(section, {})
+        if not isinstance(inner, dict):  # a wrong file, of which its validation tells
             return
+        values = inner
     values[name] = value
 
 

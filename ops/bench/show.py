@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from ops.bench.compare import Comparison
 
 _Row = dict[str, Any]
+_SETTINGS_WIDTH = 26
 _SAME = 1.05  # a ratio within it is coloured neither better nor worse: single runs differ by as much
-_OF_TIMES = "/".join(f"p{percent}" for percent in PERCENTILES)
+_OF_TIMES = " ".join(f"p{percent}" for percent in PERCENTILES)
 # In each: its heading, and what it says of a row; a column of which every row says nothing is left out.
 _COLUMNS: tuple[tuple[str, Callable[[_Row], str]], ...] = (
     ("endpoint", lambda row: str(row.get("platform", ""))),
@@ -29,16 +30,16 @@ _COLUMNS: tuple[tuple[str, Callable[[_Row], str]], ...] = (
     ("in", lambda row: "+".join(map(str, row["workload"]["prompt_tokens"]))),
     ("sound s", lambda row: _above(row["workload"]["audio_seconds"], 0)),
     ("out", lambda row: _above(row["workload"]["output_tokens"], 0)),
-    (f"TTFT ms {_OF_TIMES}", lambda row: _times(row, "ttft_ms")),
-    (f"ITL ms {_OF_TIMES}", lambda row: _times(row, "itl_ms")),
-    (f"whole ms {_OF_TIMES}", lambda row: _times(row, "e2e_ms")),
-    ("tokens/s in", lambda row: _rate(row, "input_tokens_per_second")),
-    ("out", lambda row: _rate(row, "output_tokens_per_second")),
-    ("requests/s", lambda row: _rate(row, "requests_per_second")),
+    (f"TTFT ms\n{_OF_TIMES}", lambda row: _times(row, "ttft_ms")),
+    (f"ITL ms\n{_OF_TIMES}", lambda row: _times(row, "itl_ms")),
+    (f"whole ms\n{_OF_TIMES}", lambda row: _times(row, "e2e_ms")),
+    ("tok/s in", lambda row: _rate(row, "input_tokens_per_second")),
+    ("tok/s out", lambda row: _rate(row, "output_tokens_per_second")),
+    ("req/s", lambda row: _rate(row, "requests_per_second")),
     ("inputs/s", lambda row: _rate(row, "inputs_per_second") if row["workload"]["batch_size"] > 1 else ""),
     ("errors", lambda row: str(sum(row.get("errors", {}).values()) or "")),
-    ("servers", lambda row: str(row.get("replicas", ""))),
-    ("$/M tokens", lambda row: _rate(row, "usd_per_million_tokens", digits=3)),
+    ("servers", lambda row: "" if row.get("replicas", 1) == 1 else str(row["replicas"])),
+    ("$/M tok", lambda row: _rate(row, "usd_per_million_tokens", digits=3)),
     ("", lambda row: "best" if row.get("best") else ""),
 )
 
@@ -50,7 +51,13 @@ def table(rows: Sequence[_Row]) -> Table:
     columns = [(heading, cells) for heading, cells in columns if any(cells)]
     for heading, _ in columns:
         is_text = heading in {"endpoint", "settings", ""}
-        found.add_column(heading, justify="left" if is_text else "right", no_wrap=not console.out.is_terminal)
+        found.add_column(
+            heading,
+            justify="left" if is_text else "right",
+            min_width=_SETTINGS_WIDTH if heading == "settings" else None,
+            overflow="fold",  # a figure that is cut would be another figure
+            no_wrap=not console.out.is_terminal,
+        )
     for index, row in enumerate(rows):
         style = "bold green" if row.get("best") else ""
         found.add_row(*(cells[index] for _, cells in columns), style=style)
@@ -117,9 +124,13 @@ def _above(value: int, least: int) -> str:
 
 def _times(row: _Row, key: str) -> str:
     times = row.get(key)
-    return "/".join(f"{times[f'p{percent}']:.4g}" for percent in PERCENTILES) if times else ""
+    return " ".join(_short(times[f"p{percent}"]) for percent in PERCENTILES) if times else ""
+
+
+def _short(milliseconds: float) -> str:
+    return f"{milliseconds:.{0 if milliseconds >= 100 else 1}f}"
 
 
 def _rate(row: _Row, key: str, *, digits: int = 1) -> str:
     value = row.get(key)
-    return "" if not value else f"{value:,.{digits}f}"
+    return "" if not value else f"{value:,.{0 if value >= 100 else digits}f}"
