@@ -24,7 +24,7 @@ FIGURES = (
     ("whole p99 ms", ("e2e_ms", "p99"), False),
     ("tokens/s in", ("input_tokens_per_second",), True),
     ("tokens/s out", ("output_tokens_per_second",), True),
-    ("inputs/s", ("inputs_per_second",), True),
+    ("requests/s", ("requests_per_second",), True),
     ("$/M tokens", ("usd_per_million_tokens",), False),
 )
 
@@ -105,7 +105,7 @@ def figures(
     """Yield the figures that both have: name, each one's, the second's by the first's, if more is better."""
     for label, path, more in FIGURES:
         a, b = _at(first, path), _at(second, path)
-        if a is not None and b is not None:
+        if a is not None and b is not None and (a or b):
             yield label, a, b, round(b / a, 3) if a else None, more
 
 
@@ -133,7 +133,7 @@ def _by_workload(document: dict[str, Any], *, by_platform: bool) -> dict[str, di
 
 def _facts(document: dict[str, Any]) -> dict[str, Any]:
     return {
-        **{key: document.get(key) for key in ("command", "stack", "task", "image", "machine", "vllm")},
+        **{key: document.get(key) for key in ("command", "stack", "task", "image")},
         **document["settings"],
         "endpoint": document["endpoints"],
     }

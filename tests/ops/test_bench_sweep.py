@@ -156,6 +156,14 @@ def test_a_combination_without_room_is_a_row_that_says_why_and_not_the_end(
     assert not any(psutil.pid_exists(call["pid"]) for call in _calls(project))
 
 
+def test_one_that_does_not_get_ready_is_given_up(project: Project, on_gpu: dict[str, str]) -> None:
+    options = ("serving.max_num_seqs=3", "serving.startup_timeout_seconds=1", *SMALL)
+    done = project.berth("bench", "sweep", "-s", "dev", *options, exit_status=1, variables=on_gpu)
+    assert "did not start: not ready in 1 s" in done.stdout
+    [call] = _calls(project)
+    assert not psutil.pid_exists(call["pid"])
+
+
 def test_ctrl_c_ends_the_server_and_keeps_what_was_measured(project: Project, on_gpu: dict[str, str]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "ops", "bench", "sweep", "-s", "dev", "serving.max_num_seqs=4,3", *SMALL],
