@@ -42,13 +42,15 @@ def run(
         OpsError: the endpoint does not take the key.
     """
     seed = secrets.token_hex(4)  # a second run must not find the first one's prompts in a prefix cache
-    for workload in workloads:
+    for left_out, workload in zip(reversed(range(len(workloads))), workloads, strict=True):
         measured = Measured()
         try:
             measure(target, workload, measured, seed=seed, limit_seconds=limit_seconds, report=report)
         except RefusedKeyError as error:
             raise OpsError(str(error)) from None
         finally:
+            if measured.problem and left_out:
+                measured.problem += f"; workloads left out: {left_out}"
             if measured.answers:
                 keep(row(workload, measured, capacity()))
         if measured.problem:

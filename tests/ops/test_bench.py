@@ -152,6 +152,7 @@ def test_an_endpoint_that_hangs_later_is_given_up_and_what_it_answered_is_kept(e
     assert row["answered"] == 8  # two opened the connections
     assert not row["complete"]
     assert "errors in a row: timeout" in row["problem"]
+    assert "; workloads left out: 1" in row["problem"]
 
 
 def test_a_stream_that_breaks_is_no_answer(endpoint: Endpoint) -> None:
