@@ -86,6 +86,13 @@ def remarks(rows: Sequence[_Row]) -> list[Text]:
                     "yellow",
                 )
             )
+    tried = [row for row in rows if "within_bound" in row]
+    won = {in_words(row["workload"]) for row in tried if row.get("best")}
+    found += [
+        Text(f"{name}: no combination is within the bound with every request answered", "yellow")
+        for name in dict.fromkeys(in_words(row["workload"]) for row in tried)
+        if name not in won
+    ]
     return found
 
 

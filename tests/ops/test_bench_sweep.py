@@ -17,8 +17,9 @@ from infra import serving
 from infra.settings import load
 from ops import records
 from ops.bench.combinations import combinations
+from ops.bench.show import remarks
 from ops.bench.sweep import Bound, mark_best
-from ops.bench.workload import Axes
+from ops.bench.workload import Axes, Workload
 from ops.errors import OpsError, UsageError
 
 if TYPE_CHECKING:
@@ -85,10 +86,14 @@ def test_a_context_that_is_too_short_for_the_prompts_is_refused() -> None:
         [axes.workloads(item.settings) for item in combinations("dev", ["model.max_model_len=2048,512"])]
 
 
+def _workload(concurrency: int) -> dict[str, Any]:
+    return Workload(concurrency, (512,), 128, 1, 0, 64).as_json()
+
+
 def _row(sequences: int, *, rate: float, ttft: float = 100, itl: float = 10, **more: Any) -> dict[str, Any]:
     return {
         "changes": {"serving.max_num_seqs": sequences},
-        "workload": {"concurrency": 16},
+        "workload": _workload(16),
         "answered": 64,
         "complete": True,
         "errors": {},
@@ -107,7 +112,7 @@ def test_the_best_is_the_fastest_within_the_bound() -> None:
         _row(64, rate=400, itl=90),
         _row(128, rate=500, errors={"HTTP 503": 1}),
         _row(256, rate=600, complete=False),
-        _row(16, rate=50, workload={"concurrency": 1}),
+        _row(16, rate=50, workload=_workload(1)),
         {"changes": {"serving.max_num_seqs": 512}, "answered": 0, "problem": "did not start: no memory"},
     ]
     best = mark_best(rows, Bound(ttft_p99_ms=400, itl_p99_ms=50))
@@ -117,7 +122,14 @@ def test_the_best_is_the_fastest_within_the_bound() -> None:
     ]
     assert [row.get("within_bound") for row in rows] == [True, True, False, False, False, False, True, None]
     assert mark_best(rows[:4], Bound(None, None)) == [rows[3]]
-    assert mark_best(rows[:4], Bound(ttft_p99_ms=1, itl_p99_ms=None)) == []
+
+
+def test_that_no_combination_holds_the_bound_is_said() -> None:
+    rows = [_row(8, rate=100), _row(16, rate=200), _row(8, rate=50, ttft=1, workload=_workload(1))]
+    assert mark_best(rows, Bound(ttft_p99_ms=2, itl_p99_ms=None)) == [rows[2]]
+    assert [line.plain for line in remarks(rows)] == [
+        "16 at once, 512 tokens in, 128 out: no combination is within the bound with every request answered"
+    ]
 
 
 @pytest.fixture
