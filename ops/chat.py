@@ -80,7 +80,7 @@ def ask(url: str, key: str | None, model: str, *, stream: bool, limit_seconds: f
     begun = time.monotonic()
     lines = _post(f"{url}/chat/completions", key, body, begun + limit_seconds)
     try:
-        return _streamed(lines, begun) if stream else _whole(lines, begun)
+        return streamed(lines, begun) if stream else _whole(lines, begun)
     except httpx.TimeoutException:
         raise ChatError(f"no complete answer in {limit_seconds:.0f} s") from None
     except httpx.HTTPError as error:
@@ -128,7 +128,17 @@ def _whole(lines: Iterator[str], begun: float) -> Answer:
     return _answer(_text(message), document["usage"], latency, None)
 
 
-def _streamed(lines: Iterator[str], begun: float) -> Answer:
+def streamed(lines: Iterator[str], begun: float) -> Answer:
+    """Return the answer that a stream of events is.
+
+    Args:
+        lines: of the stream, as they come.
+        begun: when it was asked for, by `time.monotonic`.
+
+    Raises:
+        ChatError: it is not whole, has an error in it or no token.
+        ValueError, KeyError, IndexError, TypeError, AttributeError: it is not what the protocol says.
+    """
     text: list[str] = []
     usage: dict[str, Any] | None = None
     first: float | None = None
@@ -145,7 +155,7 @@ def _streamed(lines: Iterator[str], begun: float) -> Answer:
             raise ChatError(f"the stream ends with an error: {reason_in(data.encode())}")
         usage = chunk.get("usage") or usage
         for choice in chunk["choices"]:
-            part = _text(choice["delta"])
+            part = _text(choice["delta"]) if "delta" in choice else choice["text"]
             if part and first is None:
                 first = time.monotonic() - begun
             text.append(part)

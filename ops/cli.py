@@ -16,6 +16,7 @@ from ops.commands.example import example
 from ops.commands.hub import hub
 from ops.commands.jobs import jobs
 from ops.commands.leftovers import leftovers
+from ops.commands.load import load
 from ops.commands.logs import logs
 from ops.commands.output import output
 from ops.commands.plan import plan
@@ -53,7 +54,7 @@ app = typer.Typer(
     "Exit status: 0 yes or done, 1 no or failed, 2 wrong command line, 130 interrupted.",
 )
 _COMMANDS = (
-    plan, up, preview, smoke, output, workers, logs, drift, scan, refresh, destroy, leftovers, env, hub,
+    plan, up, preview, smoke, load, output, workers, logs, drift, scan, refresh, destroy, leftovers, env, hub,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 # The pods of infra/eks/model_service.py: their namespace is the project's.
-_SELECTOR = "app.kubernetes.io/name=model"
+SELECTOR = "app.kubernetes.io/name=model"
+"""The label of the model's pods."""
 _LIMIT_SECONDS = 10.0
 
 
@@ -42,7 +43,7 @@ class PodLogs:
         """Return the pods whose container has started; one that was restarted has another log."""
         try:
             pods = self._api.list_namespaced_pod(
-                PROJECT, label_selector=_SELECTOR, _request_timeout=_LIMIT_SECONDS
+                PROJECT, label_selector=SELECTOR, _request_timeout=_LIMIT_SECONDS
             ).items
         except ERRORS as error:
             raise _refused("does not tell about its pods", error) from None
