@@ -1,17 +1,20 @@
 """Reads what vLLM counts inside, beside a load: of every pod on EKS, of a worker or the queue on RunPod.
 
-A pod's `/metrics` comes through the Kubernetes API server, by the stack's kubeconfig, as the load balancer
-lets through the paths of the API only. RunPod's load balancer passes `/metrics` on to one worker; a queue has
-no way to a worker, and says its own counts. What cannot be read is said, and is no error.
+A pod's `/metrics` comes by port forwarding, with the stack's kubeconfig: the load balancer lets through the
+paths of the API only, and the network policy of the model's pods keeps the API server's own proxy out. The
+load balancer of RunPod passes `/metrics` on to one worker; a queue has no way to a worker, and says its own
+counts. What cannot be read is said, and is no error.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import httpx
+from kubernetes.stream import portforward
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.serving import PORT
@@ -95,11 +98,22 @@ class Pods:
         return found
 
     def _metrics(self, pod: str) -> dict[str, float]:
-        reply = self._api.connect_get_namespaced_pod_proxy_with_path(
-            f"{pod}:{self._port}", PROJECT, "metrics",
-            _preload_content=False, _request_timeout=_LIMIT_SECONDS,
+        forwarded = portforward(
+            self._api.connect_get_namespaced_pod_portforward, pod, PROJECT, ports=str(self._port),
+            _request_timeout=_LIMIT_SECONDS,
         )  # fmt: skip
-        return metrics_in(reply.data.decode())
+        try:
+            connection = HTTPConnection(pod)
+            connection.sock = forwarded.socket(self._port)
+            connection.sock.settimeout(_LIMIT_SECONDS)
+            connection.request("GET", "/metrics", headers={"Connection": "close"})
+            text = connection.getresponse().read().decode()
+        except (OSError, HTTPException) as error:
+            why = forwarded.error(self._port) or str(error) or type(error).__name__
+            raise OpsError(f"the pod {pod} does not give its /metrics: {why}") from None
+        finally:
+            forwarded.close()
+        return metrics_in(text)
 
 
 class Worker:
@@ -195,30 +209,31 @@ def metrics_in(text: str) -> dict[str, float]:
 
 
 class Sampler:
-    """Reads sources every two seconds, each in its thread, from `start` to the end of its `with` block.
+    """Reads sources every two seconds in a `with` block, each in its thread, and keeps it from `start` on.
+
+    It reads before as well, as the first time takes longest: the cluster's token is fetched by a program.
 
     Args:
         sources: what to read.
     """
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        self._sources = list(sources)
         self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads = [
+            threading.Thread(target=self._run, args=(source,), daemon=True) for source in sources
+        ]
+        self._begun: float | None = None
         self._lock = threading.Lock()
         self._series: dict[tuple[str, str], list[dict[str, float]]] = {}
         self._problems: dict[tuple[str, str], int] = {}
 
     def start(self) -> None:
-        """Begin; times are counted from now."""
-        begun = time.monotonic()
-        self._threads = [
-            threading.Thread(target=self._run, args=(source, begun), daemon=True) for source in self._sources
-        ]
-        for thread in self._threads:
-            thread.start()
+        """Begin to keep; times are counted from now."""
+        self._begun = time.monotonic()
 
     def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -244,21 +259,27 @@ class Sampler:
                 for (platform, problem), count in sorted(self._problems.items())
             ]
 
-    def _run(self, source: Source, begun: float) -> None:
+    def _run(self, source: Source) -> None:
         while not self._stop.is_set():
-            at = time.monotonic()
-            try:
-                read = source.read()
-            except OpsError as error:
-                problem = (source.platform, str(error))
-                with self._lock:
-                    self._problems[problem] = self._problems.get(problem, 0) + 1
-            else:
+            asked = time.monotonic()
+            read, problem = _read(source)
+            now, begun = time.monotonic(), self._begun
+            if begun is not None and asked >= begun:
                 with self._lock:
                     for engine, values in read.items():
                         samples = self._series.setdefault((source.platform, engine), [])
-                        samples.append({"seconds": round(at - begun, 2), **values})
-            self._stop.wait(max(0.0, at + _INTERVAL_SECONDS - time.monotonic()))
+                        samples.append({"seconds": round(now - begun, 2), **values})
+                    if problem is not None:
+                        counted = (source.platform, problem)
+                        self._problems[counted] = self._problems.get(counted, 0) + 1
+            self._stop.wait(max(0.0, asked + _INTERVAL_SECONDS - now))
+
+
+def _read(source: Source) -> tuple[dict[str, dict[str, float]], str | None]:
+    try:
+        return source.read(), None
+    except OpsError as error:
+        return {}, str(error)
 
 
 def _ready(pod: Any) -> bool:

@@ -112,19 +112,19 @@ class Asker:
         try:
             with gevent.Timeout(limit, LateError):
                 return self._ask(kind, asked)
+        except FailedError as error:
+            failure = error
         except LateError:
-            self._drop()
-            self.cancel()
-            raise FailedError(f"no whole answer in {limit:g} s") from None
+            failure = FailedError(f"no whole answer in {limit:g} s")
         except (OSError, HTTPParseError) as error:
-            self._drop()
-            raise FailedError("the connection failed", str(error) or type(error).__name__) from None
+            failure = FailedError("the connection failed", str(error) or type(error).__name__)
         except chat.ChatError as error:
-            self._drop()
-            raise FailedError("the answer is not right", str(error)) from None
+            failure = FailedError("the answer is not right", str(error))
         except _WRONG_FORM as error:
-            self._drop()
-            raise FailedError("the answer is not right", repr(error)[:200]) from None
+            failure = FailedError("the answer is not right", repr(error)[:200])
+        self._drop()
+        self.cancel()
+        raise failure
 
     def cancel(self) -> None:
         """Cancel the job that was asked for and not answered, so that no worker runs for nobody."""

@@ -116,7 +116,7 @@ def _follow(
     sampled: Callable[[dict[str, Any]], None],
 ) -> Sent | None:
     sent = Sent()
-    interrupted = False
+    begun = interrupted = False
     events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     with process:
         if process.stdin is None or process.stdout is None:
@@ -137,6 +137,7 @@ def _follow(
                             f" {event['problem']}"
                         )
                     case "begun":
+                        begun = True
                         began(event["web"])
                     case "sample":
                         sent.samples.append(event)
@@ -144,7 +145,7 @@ def _follow(
                     case "ended":
                         return Sent(**event, samples=sent.samples)
             except KeyboardInterrupt:
-                if interrupted:
+                if interrupted or not begun:
                     raise
                 interrupted = True
                 process.stdin.close()

@@ -82,6 +82,16 @@ def test_smoke_asks_both_endpoints(up: Clone) -> None:
     assert [endpoint["platform"] for endpoint in report["endpoints"]] == ["eks", "runpod"]
 
 
+def test_load_is_answered_by_both_and_what_vllm_counts_meanwhile_is_read(up: Clone) -> None:
+    kept = up.json("load", *("--stack", "local", "--users", "4", "--ramp", "1", "--seconds", "10"))
+    assert kept["ok"], kept["problems"]
+    assert {row["platform"] for row in kept["requests"]} == {"eks", "runpod"}
+    # Of EKS's pod by port forwarding, of RunPod's worker through its load balancer.
+    counted = {engine["platform"]: engine["samples"] for engine in kept["engines"]}
+    assert counted.keys() == {"eks", "runpod"}, kept["engine_problems"]
+    assert all(samples[-1]["generated_tokens"] > 0 for samples in counted.values())
+
+
 def test_a_wrong_key_is_refused_by_both(up: Clone) -> None:
     outputs = up.json("output", "--stack", "local")
     for endpoint in outputs["endpoints"].values():

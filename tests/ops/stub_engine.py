@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class StubEngine:
         statuses: the first requests of a load are refused with these, one each.
         hangs: whether answers stop after their first token.
         chat_template: whether it takes chat.
+        metrics: what its /metrics says to who has the key.
         bodies: what was asked.
     """
 
@@ -42,12 +43,14 @@ class StubEngine:
     statuses: list[int] = field(default_factory=list)
     hangs: bool = False
     chat_template: bool = True
+    metrics: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
 
     def __enter__(self) -> Self:
         routes = [
             Route("/health", lambda _: Response(), methods=["GET"]),
+            Route("/metrics", self._metrics, methods=["GET"]),
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/v1/completions", self._completion, methods=["POST"]),
             Route("/v1/embeddings", self._embeddings, methods=["POST"]),
@@ -69,6 +72,14 @@ class StubEngine:
         self._server.should_exit = self._server.force_exit = True
         self._thread.join()
 
+    async def _metrics(self, request: Request) -> Response:
+        if not self._has_key(request):
+            return Response(status_code=401)
+        return PlainTextResponse(self.metrics)
+
+    def _has_key(self, request: Request) -> bool:
+        return request.headers.get("authorization") == f"Bearer {self.key}"
+
     async def _chat(self, request: Request) -> Response:
         if not self.chat_template:
             return JSONResponse({"error": {"message": "the model has no chat template"}}, 400)
@@ -82,7 +93,7 @@ class StubEngine:
         return JSONResponse({"data": [{"embedding": [0.6, 0.8]}, {"embedding": [1, 0]}]})
 
     async def _answer(self, request: Request, choice: Any) -> Response:
-        if request.headers.get("authorization") != f"Bearer {self.key}":
+        if not self._has_key(request):
             return JSONResponse({"error": "Unauthorized"}, 401)
         # The first request is the one before the load.
         status = self.statuses.pop(0) if self.bodies and self.statuses else 200

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,7 +25,6 @@ from tests.ops.stub_engine import StubEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.ops.conftest import Project
     from tests.ops.runpod_platform import Said
@@ -83,6 +83,14 @@ def test_what_many_users_get_is_said_and_kept(programs: Project, engine: StubEng
         )
     )
     assert ended == pytest.approx(row["requests"], rel=0.05)
+    # The record that tests of the report read is of the same shape.
+    example = json.loads((Path(__file__).parent / "data" / "load_record.json").read_text())
+    for one, other in (
+        (kept, example),
+        (row, example["requests"][0]),
+        (kept["series"]["eks"][0], example["series"]["eks"][0]),
+    ):
+        assert one.keys() == other.keys()
     prompts = [body["messages"][0]["content"] for body in engine.bodies[1:]]
     # The endpoint counts two tokens a word, of 64 words; and no prompt comes twice.
     assert {len(prompt.split()) for prompt in prompts} == {32}

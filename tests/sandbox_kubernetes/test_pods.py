@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import time
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import httpx
+from kubernetes import client, config
+from kubernetes.stream import portforward
 
 from tests.sandbox_kubernetes.conftest import Cluster, pod, wait_for
 
@@ -19,6 +22,28 @@ def ask(cluster: Cluster, name: str, path: str = "/", port: int = 8000) -> Any:
         return httpx.get(f"http://{cluster.local(name)}:{port}{path}", trust_env=False, timeout=5).json()
     except httpx.ConnectError:
         return None
+
+
+def test_a_port_is_forwarded_from_inside_of_the_pod(cluster: Cluster) -> None:
+    cluster.apply(pod("forwarded"))
+    wait_for(lambda: cluster.ready("forwarded"))
+    wait_for(lambda: ask(cluster, "forwarded"))
+    api = client.CoreV1Api(config.new_client_from_config(cluster.kubeconfig))
+    forward = partial(portforward, api.connect_get_namespaced_pod_portforward, "forwarded", "default")
+
+    forwarded = forward(ports="8000")
+    connection = HTTPConnection("forwarded")
+    connection.sock = forwarded.socket(8000)
+    connection.sock.settimeout(20)
+    connection.request("GET", "/", headers={"Connection": "close"})
+    assert json.loads(connection.getresponse().read())["argv"] == ["8000"]
+    forwarded.close()
+
+    nobody = forward(ports="8999")
+    nobody.socket(8999).settimeout(20)
+    assert nobody.socket(8999).recv(1) == b""
+    assert "an error occurred forwarding 8999" in nobody.error(8999)
+    nobody.close()
 
 
 def test_arguments_environment_and_volumes_arrive(cluster: Cluster) -> None:

@@ -22,7 +22,7 @@ from sandbox.kubernetes.node.pod import PodWorker
 from sandbox.kubernetes.node.pod_identity import PodIdentity
 from sandbox.kubernetes.node.registration import KUBELET_PORT, Description, Registration
 from sandbox.kubernetes.node.relay import Loop
-from sandbox.kubernetes.node.server import LogServer
+from sandbox.kubernetes.node.server import KubeletServer
 from sandbox.kubernetes.pki import Authority
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ class Node:
         self._ports = NodePorts(loop, description.address, name, self._services.objects, self._slices.objects)
         self._egress = EgressServer(name, self._may_leave)
         self._plugins = PluginServer(directory / "host", devices)
-        self._server = LogServer(description.address, KUBELET_PORT, authority, pair, self._find)
+        self._server = KubeletServer(
+            description.address, KUBELET_PORT, authority, pair, self._find, self._inside
+        )
         server = cluster.server.removeprefix("https://").partition(":")
         self._context = NodeContext(
             name=name,
@@ -175,10 +177,18 @@ class Node:
             del self._workers[worker.uid]
 
     def _find(self, namespace: str, pod: str, container: str) -> Runner | None:
+        worker = self._worker(namespace, pod)
+        return None if worker is None else worker.runner(container)
+
+    def _inside(self, namespace: str, pod: str) -> str | None:
+        worker = self._worker(namespace, pod)
+        return None if worker is None else worker.inside
+
+    def _worker(self, namespace: str, pod: str) -> PodWorker | None:
         with self._lock:
             workers = list(self._workers.values())
         for worker in workers:
             metadata = worker.pod["metadata"]
             if (metadata["namespace"], metadata["name"]) == (namespace, pod):
-                return worker.runner(container)
+                return worker
         return None

@@ -77,6 +77,11 @@ class PodWorker:
         """Wait until it has ended."""
         self._thread.join()
 
+    @property
+    def inside(self) -> str | None:
+        """The address that its processes listen on, once it has one."""
+        return None if self._address is None else self._address.inside
+
     def runner(self, container: str) -> Runner | None:
         """Return one of its containers."""
         return self._runners.get(container)

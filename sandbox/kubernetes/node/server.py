@@ -1,4 +1,4 @@
-"""The part of the kubelet's API that `kubectl logs` uses, over TLS, for the API server alone."""
+"""The part of the kubelet's API that logs and port forwarding use, over TLS, for the API server alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from wsproto.utilities import RemoteProtocolError
+
+from sandbox.kubernetes.node.portforward import ForwardError, forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +28,8 @@ _BLOCK_BYTES = 64 * 1024
 _FOLLOW_SECONDS = 0.2
 
 
-class LogServer(ThreadingHTTPServer):
-    """Serves the logs of the node's containers.
+class KubeletServer(ThreadingHTTPServer):
+    """Serves the logs of the node's containers, and the ports of its pods.
 
     Args:
         address: the node's.
@@ -33,6 +37,7 @@ class LogServer(ThreadingHTTPServer):
         authority: signs the API server's certificate.
         pair: the node's certificate.
         find: returns the container of a namespace, a pod and a container's name.
+        inside: returns the address that the processes of a namespace's pod listen on.
     """
 
     daemon_threads = True
@@ -44,6 +49,7 @@ class LogServer(ThreadingHTTPServer):
         authority: Authority,
         pair: KeyPair,
         find: Callable[[str, str, str], Runner | None],
+        inside: Callable[[str, str], str | None],
     ) -> None:
         super().__init__((address, port), _Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -53,6 +59,7 @@ class LogServer(ThreadingHTTPServer):
         # The handshake is made in the request's own thread, by its first read.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.find = find
+        self.inside = inside
 
     def start(self) -> None:
         """Serve in a thread."""
@@ -65,7 +72,7 @@ class LogServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: LogServer
+    server: KubeletServer
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -78,11 +85,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, b"ok")
         elif len(parts) == 4 and parts[0] == "containerLogs":
             self._logs(parts[1], parts[2], parts[3], query)
+        elif len(parts) == 3 and parts[0] == "portForward":
+            self._forward(parts[1], parts[2], query)
         else:
             self._refuse(501, f"the sandbox's node does not serve {url.path}")
 
     def do_POST(self) -> None:
-        self._refuse(501, "the sandbox's node runs no commands in containers and forwards no ports")
+        self._refuse(501, "the sandbox's node runs no commands, and forwards ports over WebSockets only")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
         _LOG.debug(format, *args)
@@ -115,6 +124,17 @@ class _Handler(BaseHTTPRequestHandler):
         follow = query.get("follow") == "true"
         self._send_file(path, int(query.get("tailLines", -1)), limit, runner if follow else None)
         self.wfile.write(b"0\r\n\r\n")
+
+    def _forward(self, namespace: str, pod: str, query: dict[str, str]) -> None:
+        connection, address = self.connection, self.server.inside(namespace, pod)
+        if address is None or not isinstance(connection, ssl.SSLSocket):
+            self._refuse(404, f"pod {pod!r} not found")
+            return
+        self.close_connection = True
+        try:
+            forward(connection, self.headers.items(), self.path, (address, int(query["port"])))
+        except (ForwardError, KeyError, ValueError, RemoteProtocolError) as error:
+            self._refuse(400, str(error))
 
     def _send_file(self, path: Path, tail_lines: int, limit: int, followed: Runner | None) -> None:
         with path.open("rb") as log:
