@@ -60,8 +60,10 @@ def _eks(settings: Settings, prices: Prices) -> Cost:
     eks = settings.require_eks()
     least = most = 0.0
     what, unknown = [], False
+    sources: dict[str, None] = {}
     for group in eks.gpu_node_groups.values():
         spot = group.capacity_type == "SPOT"
+        sources[prices.sources["spot" if spot else "aws"]] = None
         known = [(prices.spot if spot else prices.instances).get(name) for name in group.instance_types]
         price = max((item for item in known if item is not None), default=None)
         fewest, largest = (group.min, group.max) if eks.cluster_autoscaler else (group.desired, group.desired)
@@ -70,8 +72,10 @@ def _eks(settings: Settings, prices: Prices) -> Cost:
         most += largest * (price or 0.0)
         count = str(largest) if fewest == largest else f"{fewest} to {largest}"
         what.append(f"{count} x {' or '.join(group.instance_types)}{' spot' if spot else ''}")
-    source = prices.sources["spot" if "spot" in " ".join(what) else "aws"]
-    return Cost("eks", ", ".join(what), None if unknown else least, None if unknown else most, source)
+    machines, source = ", ".join(what), "; ".join(sources)
+    if unknown:
+        return Cost("eks", machines, None, None, source)
+    return Cost("eks", machines, least, most, source)
 
 
 def _runpod(settings: Settings, prices: Prices) -> Cost:

@@ -160,6 +160,8 @@ class _Load:
         while not self._broken_off.wait(_POLL_SECONDS):
             if self._elapsed() >= order.seconds or self._runner.state == STATE_STOPPED:
                 break
+        if self._broken_off.is_set():
+            self._environment.stop_timeout = 0.0
         self._runner.stop()
         sampler.kill()
         self._take_sample()

@@ -17,9 +17,11 @@ import pytest
 
 from ops import records
 from ops.load import drive
+from ops.load.cost import costs
 from ops.load.mix import Manner, Mix
 from ops.load.record import Bounds, problems
 from ops.load.tally import percentiles
+from ops.stacks import PROJECT_FOLDER, settings_of
 from tests.ops.runpod_platform import typed
 from tests.ops.stub_engine import StubEngine
 
@@ -219,13 +221,13 @@ def test_the_page_is_there_while_the_load_goes_on_and_ends_with_it(
         port = free.getsockname()[1]
     monkeypatch.setattr("ops.commands.load._WEB_PORT", port)
     page = f"http://127.0.0.1:{port}/"
-    seen: list[int] = []
+    seen: list[httpx.Response] = []
 
     def look() -> None:
         deadline = time.monotonic() + 60
         while not seen and time.monotonic() < deadline:
             try:
-                seen.append(httpx.get(page, trust_env=False).status_code)
+                seen.append(httpx.get(page, trust_env=False))
             except httpx.HTTPError:
                 time.sleep(0.1)
 
@@ -234,7 +236,9 @@ def test_the_page_is_there_while_the_load_goes_on_and_ends_with_it(
     said = _load(programs, engine, "--ramp", "0", "--seconds", "5", "--users", "2", "--web")
     assert page.rstrip("/") in said.stdout
     watcher.join(5)
-    assert seen == [200]
+    [shown] = seen
+    assert shown.status_code == 200
+    assert _KEY not in shown.text
     with pytest.raises(httpx.ConnectError):
         httpx.get(page, trust_env=False)
 
@@ -273,3 +277,19 @@ def test_a_load_is_good_enough_within_its_bounds_only() -> None:
     assert problems(sent, ["eks"], Bounds(20, 100)) == ["eks: the p95 of chat is 101 ms; 100 ms is the bound"]
     assert problems(sent, ["eks", "runpod"], Bounds(20)) == ["runpod: no request was answered"]
     assert "KeyError" in problems(drive.Sent(rows=[row], errors=["KeyError"]), ["eks"], Bounds(20))[0]
+
+
+def test_costs_are_those_of_the_machines_that_load_may_bring() -> None:
+    settings = settings_of("dev")
+    eks, runpod = costs(settings, ["eks", "runpod"])
+    assert settings.eks is not None
+    assert settings.runpod is not None
+    [group] = settings.eks.gpu_node_groups.values()
+    assert eks.what == f"{group.min} to {group.max} x {' or '.join(group.instance_types)} spot"
+    table = json.loads((PROJECT_FOLDER / "ops" / "plan" / "prices.json").read_text())
+    dearest = max(table["aws"]["usd_per_hour"][name] for name in group.instance_types)
+    assert eks.usd_per_hour_most == pytest.approx(group.max * dearest * 0.7)
+    worker = max(table["runpod"]["usd_per_second"][pool] for pool in settings.runpod.gpu_pools) * 3600
+    assert runpod.usd_per_hour_least == 0
+    assert runpod.usd_per_hour_most == pytest.approx(settings.runpod.workers_max * worker)
+    assert costs(settings_of("local"), ["eks", "runpod"]) == []

@@ -1,16 +1,19 @@
-"""`berth smoke` on a queue of the sandbox's RunPod, from no worker to streamed answers."""
+"""`berth smoke` and `berth load` on a queue of the sandbox's RunPod, from no worker to answers."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from ops import records
 from sandbox.processes import spawn
 from sandbox.runpod.cloud import RunpodCloud
 from tests.blocks import free_block
@@ -22,6 +25,7 @@ from tests.runpod.conftest import (
     FakeLauncher,
     FakeRegistry,
     Platform,
+    wait_until,
 )
 
 if TYPE_CHECKING:
@@ -109,3 +113,34 @@ def test_up_tells_how_to_ask_the_queue_and_where_its_console_is(
     base = deployed.endpoint["requestUrls"]["run"].removesuffix("/run")
     assert f"curl {base}/openai/v1/chat/completions" in said
     assert f"https://console.runpod.io/serverless/user/endpoint/{deployed.endpoint['id']}" in said
+
+
+def test_load_sends_jobs_and_leaves_none_when_it_is_interrupted(
+    programs: Project, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(records, "FOLDER", tmp_path / "results")
+    deployed = _deployed(programs, platform)
+    base = deployed.endpoint["requestUrls"]["run"].removesuffix("/run")
+    key = {"Authorization": f"Bearer {KEY}"}
+
+    def ask(path: str) -> Any:
+        return httpx.get(f"{base}/{path}", headers=key, trust_env=False).json()
+
+    def interrupt() -> None:
+        wait_until(lambda: ask("health")["jobs"]["completed"] > 10, "jobs are done", 60)
+        wait_until(lambda: ask("health")["jobs"]["inQueue"] > 0, "jobs wait", 60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    users = ("--users", "30", "--ramp", "0", "--seconds", "300", "--mix", "short")
+    said = deployed.berth("load", "--yes", *users, exit_status=130)
+    assert "queue, by /run and /status" in said.stdout
+    [record] = records.kept("dev", "load")
+    [row] = record.document["requests"]
+    assert (row["kind"], row["failed"], row["first_token_ms"]) == ("chat, short", 0, None)
+    assert row["requests"] >= 9
+    assert row["completion_tokens"] == 3 * row["requests"]
+    assert [engine["engine"] for engine in record.document["engines"]] == ["the queue"]
+    states = {job["status"] for job in ask("requests")["requests"]}
+    assert "CANCELLED" in states
+    assert not states & {"IN_QUEUE", "IN_PROGRESS", "FAILED"}
