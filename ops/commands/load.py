@@ -83,8 +83,9 @@ def load(
     drive.raise_file_limit(users)
     priced = costs(opened.settings, [endpoint.platform for endpoint in endpoints])
     target = console.err if as_json else console.out
-    for line in show.announcement(stack, order, endpoints, priced):
-        target.print(line, markup=False)
+    quiet = as_json and not target.is_terminal
+    if not quiet:
+        target.print("\n".join(show.announcement(stack, order, endpoints, priced)), markup=False)
     if stack != LOCAL and not yes:
         console.require_consent(f"Send this load to the stack {stack}?", command="load")
 
@@ -100,7 +101,7 @@ def load(
 
         def began(url: str | None) -> None:
             metrics.start()
-            if url is not None:
+            if url is not None and not quiet:
                 target.print(f"Locust's page, for as long as the load goes on: {url}", markup=False)
 
         def sampled(sample: dict[str, Any]) -> None:
