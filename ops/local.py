@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,11 @@ class LocalStack:
         """Return the outputs of the last `up`."""
         with _as_ops_errors():
             return self._engine(quiet=True).outputs(show_secrets=show_secrets)
+
+    def resources(self) -> dict[str, int]:
+        """Return how many resources of each type the state has; none before the first `up`."""
+        with _as_ops_errors():
+            return dict(sorted(Counter(self._engine(quiet=True).resource_types()).items()))
 
     def environment(self) -> Mapping[str, str]:
         """Return the variables under which tools work on the sandbox."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # The oldest CLI that the program and its tests have run with.
 MINIMUM = VersionInfo(3, 260, 0)
 HOW_TO_GET_IT = "see https://www.pulumi.com/docs/iac/download-install/ and put `pulumi` on PATH"
+_EXPORT_LIMIT_SECONDS = 60
 RUNPOD_API = "https://api.runpod.io/v2"
 
 
@@ -163,6 +165,34 @@ class PulumiStack:
             raise SilentFailureError
         loaded: dict[str, Any] = json.loads(answer.stdout)
         return loaded
+
+    def resources(self) -> dict[str, int]:
+        """Return how many resources of each type `pulumi stack export` has.
+
+        Raises:
+            OpsError: there is no CLI, for which nobody is asked here, or it fails.
+        """
+        found = find_cli()
+        if found is None:
+            raise OpsError("the Pulumi CLI, which knows the state, is not on PATH")
+        try:
+            answer = subprocess.run(
+                [found, "stack", "export", "--stack", self.name],
+                cwd=PROJECT_FOLDER,
+                env=self.environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_EXPORT_LIMIT_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OpsError(f"pulumi stack export has not ended in {_EXPORT_LIMIT_SECONDS} s") from error
+        try:
+            deployment = json.loads(answer.stdout)["deployment"]
+        except (ValueError, KeyError) as error:
+            raise OpsError(f"pulumi stack export failed:\n{answer.stderr.strip()}") from error
+        # The key is left out where there is none.
+        return dict(sorted(Counter(item["type"] for item in deployment.get("resources") or ()).items()))
 
     def environment(self) -> Mapping[str, str]:
         """Return the user's own environment with this project's Python first, for the language host."""

@@ -45,6 +45,13 @@ class Stack(Protocol):
     def outputs(self, *, show_secrets: bool) -> dict[str, Any]:
         """Return the outputs of the last `up`; secrets as `[secret]` unless they are asked for."""
 
+    def resources(self) -> dict[str, int]:
+        """Return how many resources of each type the state has.
+
+        Raises:
+            OpsError: the state cannot be read.
+        """
+
     def environment(self) -> Mapping[str, str]:
         """Return the variables under which tools work on this stack."""
 

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ops import console
+from ops import console, records
 from ops.errors import SilentFailureError
 from ops.options import AsJson, StackName
 from ops.stacks import open_stack
@@ -32,8 +32,10 @@ def leftovers(
     from ops.leftovers.look import look  # noqa: PLC0415
 
     seen = look(open_stack(stack))
+    document = _document(stack, seen)
+    records.keep(stack, "leftovers", {**document, "expect_none": expect_none})
     if as_json:
-        console.print_json(_document(stack, seen))
+        console.print_json(document)
     else:
         _show(stack, seen)
     if seen.unseen or (expect_none and seen.staying):
@@ -58,6 +60,7 @@ def _document(stack: str, seen: Leftovers) -> dict[str, Any]:
             }
             for item, why in seen.found
         ],
+        "looked_at": seen.looked_at,
         "not_looked_at": [{"what": item.what, "why": item.why} for item in seen.unseen],
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ops import console
+from ops import console, records
 from ops.endpoints import endpoints_of
 from ops.errors import SilentFailureError
 from ops.options import AsJson, StackName
@@ -46,18 +46,18 @@ def smoke(
             look=looker,
             say=progress.report,
         )
+    document = {
+        "stack": stack,
+        "model": outputs["model"],
+        "ok": all(report.ok for report in reports),
+        "endpoints": [report.as_json() for report in reports],
+    }
+    records.keep(stack, "smoke", document)
     if as_json:
-        console.print_json(
-            {
-                "stack": stack,
-                "model": outputs["model"],
-                "ok": all(report.ok for report in reports),
-                "endpoints": [report.as_json() for report in reports],
-            }
-        )
+        console.print_json(document)
     else:
         _show(reports)
-    if not all(report.ok for report in reports):
+    if not document["ok"]:
         raise SilentFailureError
 
 

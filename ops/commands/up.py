@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops import console
+from ops.change_records import recorded
 from ops.endpoints import berth, endpoints_of
 from ops.options import AsJson, StackName, Yes
 from ops.stacks import LOCAL, Stack, open_stack
@@ -14,7 +15,8 @@ from ops.stacks import LOCAL, Stack, open_stack
 def up(stack: StackName, yes: Yes = False, as_json: AsJson = False) -> None:
     """Create or change the deployment until it is what the stack file says; then tell how to ask it."""
     opened = open_stack(stack)
-    opened.up(yes=yes, as_json=as_json)
+    with recorded(opened, "up", asks=not yes):
+        opened.up(yes=yes, as_json=as_json)
     if not as_json:
         _show(opened)
 

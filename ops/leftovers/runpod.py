@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     Ours = Iterator[tuple[Found, str]]
 
+KINDS = ("endpoints", "templates", "network volumes", "registry credentials", "ECR delegations")
+"""What is looked for there, in the order in which it can be removed."""
+
 # RunPod's published prices of network volumes, a GB and month; its faster type has none that is published.
 _HOURS_A_MONTH = 730
 _GB_MONTH, _GB_MONTH_ABOVE, _CHEAPER_ABOVE_GB = 0.07, 0.05, 1000
@@ -32,16 +35,16 @@ def of_stack(client: RunpodClient, url: str, owner: Owner) -> tuple[list[tuple[F
         owner: the stack.
     """
     account = _Account(client, url, owner)
-    questions: dict[str, Callable[[], Ours]] = {
-        "endpoints": account.endpoints,
-        "templates": account.templates,
-        "network volumes": account.volumes,
-        "registry credentials": account.credentials,
-        "ECR delegations": account.delegations,
-    }
+    asks: tuple[Callable[[], Ours], ...] = (
+        account.endpoints,
+        account.templates,
+        account.volumes,
+        account.credentials,
+        account.delegations,
+    )
     found: list[tuple[Found, str]] = []
     unseen = []
-    for what, ask in questions.items():
+    for what, ask in zip(KINDS, asks, strict=True):
         try:
             found += ask()
         except RunpodError as error:

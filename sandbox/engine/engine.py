@@ -154,6 +154,10 @@ class Engine:
                 return shown
         raise EngineError(f"the stack {self._project.stack} has no outputs: nothing is deployed")
 
+    def resource_types(self) -> list[str]:
+        """Return the type of every resource in the state; none where nothing has been deployed."""
+        return [resource.type for resource in self._backend.load().live()]
+
     @contextmanager
     def _operation(self, kind: str) -> Iterator[_Operation]:
         started, clock = time.time(), time.monotonic()

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from tests.runpod.conftest import Platform
 
 ROOT = Path(__file__).resolve().parents[2]
-_NOT_COPIED = (".git", ".venv", ".sandbox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+_NOT_COPIED = (
+    ".git",
+    ".venv",
+    ".sandbox",
+    "results",
+    "__pycache__",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+)
 
 
 def copy_project(destination: Path) -> Path:

@@ -101,9 +101,13 @@ def test_other_stacks_are_the_pulumi_cli_in_the_projects_folder(project: Project
     project.berth("refresh", "--stack", "dev", "--yes", "--json", variables=variables)
     said = project.berth("up", "--stack", "dev", "--yes", variables=variables).stdout
     assert _calls(project) == [
+        "stack export --stack dev",
         "destroy --stack dev --yes",
+        "stack export --stack dev",
         "refresh --stack dev --yes --json",
         "up --stack dev --yes",
+        "stack export --stack dev",
+        "stack output --stack dev --json",
         "stack output --stack dev --json --show-secrets",
     ]
     assert f"curl {server.url}/v1/chat/completions" in said
@@ -122,7 +126,7 @@ def test_a_failed_run_of_the_cli_is_exit_status_1(project: Project, server: Serv
 def test_ctrl_c_waits_for_the_clis_own_end_and_is_exit_status_130(project: Project) -> None:
     variables = project.program(
         "pulumi",
-        '[ "$1" = version ] && echo v3.272.0 && exit 0\n'
+        '[ "$1" = version ] && echo v3.272.0 && exit 0\n[ "$1" = up ] || exit 1\n'
         f'trap "echo cleaned up; exit 1" INT\ntouch "{project.root}/running"\nwhile :; do sleep 0.05; done',
     )
     process = subprocess.Popen(
