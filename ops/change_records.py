@@ -86,12 +86,16 @@ def _deployed(stack: Stack) -> dict[str, Any]:
     return {
         "outputs": {name: outputs[name] for name in _OUTPUTS if name in outputs},
         "arguments": list(serving.spec(settings).args),
-        "settings": _settings(stack.name),
+        "settings": settings_in_file(stack.name),
     }
 
 
-def _settings(name: str) -> dict[str, Any]:
-    """Return what the stack file says, without what is encrypted in it."""
+def settings_in_file(name: str) -> dict[str, Any]:
+    """Return what a stack's file says, without what is encrypted in it.
+
+    Args:
+        name: the stack's name.
+    """
     config = yaml.safe_load((STACKS_FOLDER / f"Pulumi.{name}.yaml").read_text())["config"]
     return {
         key: "[secret]" if isinstance(value, dict) and list(value) == ["secure"] else value

@@ -1,0 +1,1 @@
+"""What `berth report` writes: the evidence of one deployment, as a page and as Markdown."""
