@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ops import console, records
 from ops.endpoints import endpoints_of
+from ops.engine_logs import kv_cache_tokens
 from ops.errors import SilentFailureError
 from ops.options import AsJson, StackName
 from ops.progress import Progress
@@ -52,7 +53,17 @@ def smoke(
         "ok": all(report.ok for report in reports),
         "endpoints": [report.as_json() for report in reports],
     }
-    records.keep(stack, "smoke", document)
+    room = {
+        report.endpoint.platform: kv_cache_tokens(
+            report.endpoint,
+            runpod_api=opened.runpod_api(),
+            environment=opened.environment(),
+            kubeconfig=outputs.get("kubeconfig"),
+        )
+        for report in reports
+        if report.ok
+    }
+    records.keep(stack, "smoke", {**document, "kv_cache_tokens": room})
     if as_json:
         console.print_json(document)
     else:

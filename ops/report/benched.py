@@ -62,8 +62,8 @@ def section(evidence: Evidence) -> Section:
     many = f"{len(times)} records" if len(times) > 1 else "one record"
     blocks: list[Block] = [
         Text(
-            f"From {many}, the last of {figures.when(times[-1])}. TTFT is the time to the first token, ITL the"
-            " time between two tokens. Of a workload that was measured twice, the last time counts."
+            f"From {many}, the last of {figures.when(times[-1])}. TTFT is the time to the first token, ITL"
+            " the time between two tokens. Of a workload that was measured twice, the last time counts."
         )
     ]
     charts = [chart for chart in _charts(rows) if chart is not None]

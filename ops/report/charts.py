@@ -12,8 +12,6 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from ops.report.figures import significant
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -97,16 +95,16 @@ def _scale(axes: Axes, chart: Chart) -> None:
     highest = max(y for line in chart.lines for _, y in line.points if y is not None)
     axes.set_ylim(0, chart.y_limit or (highest * 1.08 if highest > 0 else 1))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     xs = sorted({x for line in chart.lines for x, _ in line.points})
     if chart.x_doubles:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(xs))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     else:
         axes.set_xlim(0, xs[-1] or 1)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
 
 
 def _inline(drawn: str, label: str) -> str:

@@ -26,14 +26,18 @@ def section(evidence: Evidence, found: Planned) -> Section:
     if evidence.stack == LOCAL:
         blocks.append(
             Text(
-                "This stack costs nothing: the amounts are those of the machines that its file names.", "warn"
+                "This stack costs nothing. The amounts are those of the machines that its file names; what a"
+                " million tokens cost on them cannot be measured here.",
+                "warn",
             )
         )
     if found.plan is None:
         blocks.append(Text(f"No month is planned: {found.problem}.", "warn"))
     else:
         blocks += _month(found.plan)
-    blocks += [*_benched(evidence), *_loaded(evidence)]
+    # On processors a price of GPUs is no price.
+    if evidence.stack != LOCAL:
+        blocks += [*_benched(evidence), *_loaded(evidence)]
     return Section("cost", "Cost", blocks)
 
 

@@ -96,7 +96,7 @@ def _endpoints(endpoints: dict[str, Any]) -> Table:
     rows = [
         (
             CLOUDS.get(name, name),
-            str(where.get("type") or "LOAD_BALANCER"),
+            str(where.get("type") or "load balancer").lower().replace("_", " "),
             str(where.get("url") or figures.NONE),
         )
         for name, where in endpoints.items()

@@ -54,4 +54,6 @@ def percent(share: float | None) -> str:
     """Return a share, with enough digits for a small one."""
     if share is None:
         return NONE
-    return f"{share:.1%}" if share >= 0.001 or share == 0 else f"{share:.3%}"
+    if share in (0, 1):
+        return f"{share:.0%}"
+    return f"{share:.1%}" if share >= 0.001 else f"{share:.3%}"

@@ -136,10 +136,10 @@ def _cache(evidence: Evidence, plan: Plan) -> list[Block]:
     if not plan.demand.architecture.is_decoder:
         return []
     said = {
-        endpoint.platform: endpoint.kv_cache_tokens
+        platform: tokens
         for kept in evidence.smokes
-        for endpoint in kept.said.endpoints
-        if endpoint.kv_cache_tokens is not None
+        for platform, tokens in kept.said.kv_cache_tokens.items()
+        if tokens is not None
     }
     rows = [
         (
@@ -147,7 +147,7 @@ def _cache(evidence: Evidence, plan: Plan) -> list[Block]:
             item.name,
             figures.number(item.fit.cache_tokens if item.fit.fits else 0),
             figures.number(said.get(item.target)),
-            _difference(said.get(item.target), item.fit.cache_tokens),
+            _difference(plan, said.get(item.target), item.fit.cache_tokens),
         )
         for item in plan.chosen
     ]
@@ -168,8 +168,12 @@ def _cache(evidence: Evidence, plan: Plan) -> list[Block]:
     return blocks
 
 
-def _difference(measured: float | None, expected: float | None) -> str:
-    return f"{measured / expected - 1:+.0%}" if measured is not None and expected else figures.NONE
+def _difference(plan: Plan, measured: float | None, expected: float | None) -> str:
+    # A processor is no measure of a GPU.
+    if measured is None or not expected or plan.settings.stack == LOCAL:
+        return figures.NONE
+    # Adding zero makes a minus of what is rounded to nothing a plus.
+    return f"{round(measured / expected - 1, 2) + 0.0:+.0%}"
 
 
 def _throughput(evidence: Evidence, plan: Plan) -> list[Block]:
@@ -217,7 +221,7 @@ def _compared(plan: Plan, item: Candidate, load: Load, kind: str, best: BenchRow
         kind,
         f"{figures.number(expected)} ({served.source})" if served else figures.NONE,
         figures.number(measured),
-        _difference(measured, expected),
+        _difference(plan, measured, expected),
         figures.usd(cost, 3),
-        figures.usd(best.usd_per_million_tokens, 3),
+        figures.NONE if plan.settings.stack == LOCAL else figures.usd(best.usd_per_million_tokens, 3),
     )

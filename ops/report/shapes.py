@@ -57,7 +57,6 @@ class SmokeEndpoint(_Shape):
     ok: bool
     waited_seconds: float
     checks: list[SmokeCheck]
-    kv_cache_tokens: int | None = None
 
 
 class Smoke(_Shape):
@@ -65,6 +64,7 @@ class Smoke(_Shape):
 
     ok: bool
     endpoints: list[SmokeEndpoint]
+    kv_cache_tokens: dict[str, int | None]
 
 
 class LeftFound(_Shape):
