@@ -50,7 +50,9 @@ def svg(chart: Chart) -> Markup:
     """
     settings: Any = {
         "svg.fonttype": "none",  # letters stay letters, in the page's font
-        "svg.hashsalt": sha256(chart.title.encode()).hexdigest(),  # else two pictures share ids
+        "svg.hashsalt": sha256(
+            f"{chart.title} {chart.x_label}".encode()
+        ).hexdigest(),  # else two pictures share ids
         "font.size": 8,
         "text.color": _TEXT,
         "axes.labelcolor": _TEXT,

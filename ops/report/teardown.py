@@ -64,6 +64,8 @@ def _proved(evidence: Evidence, destroyed: Kept[Destroy]) -> Text:
     if not looks:
         return Text(f"Destroyed; whether anything is left has not been looked for: {command}.", "warn")
     seen = looks[-1].said
+    if not seen.looked_at and not seen.not_looked_at:
+        return Text("Destroyed, and the clouds of the sandbox are gone with all that they held.", "good")
     if seen.staying:
         return Text(f"Destroyed, but {len(seen.staying)} things are left in its accounts.", "bad")
     if seen.not_looked_at:
@@ -147,7 +149,7 @@ def _types(title: str, counts: dict[str, int]) -> Table:
 def _look(kept: Kept[Leftovers]) -> list[Block]:
     seen = kept.said
     if not seen.looked_at and not seen.not_looked_at:
-        where = "nowhere: the clouds of the sandbox are gone, with all that they held"
+        where = "nowhere: the clouds of the sandbox are gone with all that they held"
     else:
         where = f"AWS account {seen.account or 'not known'}, {seen.region}, and RunPod"
     going = len(seen.found) - len(seen.staying)
