@@ -26,6 +26,12 @@ def report(
     Changes nothing else. What has no record is said, with the command that makes it.
     """
     opened = open_stack(stack)
+    folder = records.FOLDER / stack if output is None else output
+    files = {"html": folder / "report.html", "markdown": folder / "report.md"}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(folder, error) from None
     try:
         now = opened.resources()
     except OpsError:
@@ -35,17 +41,18 @@ def report(
 
     found = evidence.gather(stack, now)
     made = assembly.report(found, planned.planned(opened.settings, found, offline=False))
-    folder = records.FOLDER / stack if output is None else output
-    files = {"html": folder / "report.html", "markdown": folder / "report.md"}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         files["html"].write_text(rendering.html(made))
         files["markdown"].write_text(rendering.markdown(made))
     except OSError as error:
-        raise UsageError(f"--output {folder}: cannot be written to: {error.strerror}") from None
+        raise _refused(folder, error) from None
     if as_json:
         console.print_json({"files": {kind: str(path) for kind, path in files.items()}, **asdict(made)})
         return
     console.say(made.verdict.text)
     for path in files.values():
         console.say(f"  {path}")
+
+
+def _refused(folder: Path, error: OSError) -> UsageError:
+    return UsageError(f"--output {folder}: cannot be written to: {error.strerror}")

@@ -23,21 +23,13 @@ if TYPE_CHECKING:
     from tests.runpod.conftest import Platform
 
 ROOT = Path(__file__).resolve().parents[2]
-_NOT_COPIED = (
-    ".git",
-    ".venv",
-    ".sandbox",
-    "results",
-    "__pycache__",
-    ".mypy_cache",
-    ".ruff_cache",
-    ".pytest_cache",
-)
+_NOT_COPIED = (".git", ".venv", ".sandbox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 
 
 def copy_project(destination: Path) -> Path:
     """Copy what a clone would have, without git."""
     shutil.copytree(ROOT, destination, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+    shutil.rmtree(destination / "results", ignore_errors=True)  # benchmarks/ has a folder of this name too
     return destination
 
 
