@@ -46,11 +46,12 @@ class Project:
         done = subprocess.run(
             [sys.executable, "-m", "ops", *arguments],
             cwd=self.root,
-            # No test asks the real hub.
+            # No test asks the real hub, or the real RunPod.
             env={
                 **os.environ,
                 "PYTHONPATH": str(self.root),
                 "HF_ENDPOINT": "http://127.0.0.1:9",
+                "RUNPOD_REST_V2_API_URL": "http://127.0.0.1:9",
                 **(variables or {}),
             },
             stdin=subprocess.DEVNULL,

@@ -221,6 +221,8 @@ def test_a_service_that_refuses_is_said_to_be_not_looked_at(
         said = accounts.report(exit_status=1, AWS_ENDPOINT_URL_CODEBUILD=url, AWS_ENDPOINT_URL_KMS=url)
     assert [row["what"] for row in said["not_looked_at"]] == ["AWS: CodeBuild project", "AWS: KMS key"]
     assert all("is not authorized" in row["why"] for row in said["not_looked_at"])
+    assert {"AWS: VPC", "AWS: NAT gateway", "RunPod: endpoints"} <= set(said["looked_at"])
+    assert not {"AWS: CodeBuild project", "AWS: KMS key"} & set(said["looked_at"])
     # What the refusing service does not tell, the index of tags still does.
     assert plants["KMS key"] in str(said["found"])
     assert plants["NAT gateway"] in str(said["found"])

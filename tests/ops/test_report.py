@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +17,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ops import records
+from ops import engine_logs, log_lines, records
+from ops.endpoints import Endpoint
+from ops.errors import OpsError
 from ops.report import assembly, evidence, planned, rendering, teardown
 from ops.report.blocks import Chart, Line
 from ops.report.charts import svg
 from ops.stacks import settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ops.report.planned import Planned
     from tests.ops.conftest import Project
 
 DATA = Path(__file__).parent / "data" / "report"
+LOG = "(EngineCore pid=24995) INFO 11-25 22:17:47 [kv_cache_utils.py:2327]"
 _LOADS = {"script", "link", "img", "iframe", "object", "embed", "video", "audio", "source", "base", "form"}
 
 
@@ -254,6 +260,49 @@ def test_a_chart_has_its_points_where_its_axes_say() -> None:
     assert y1 > y2
     assert len(re.findall(r'<use xlink:href="[^"]*" x="[^"]*" y="[^"]*" style="[^"]*series-2', drawn)) == 2
     assert "#010203" not in drawn
+
+
+@dataclass
+class _Written:
+    """A platform whose only server wrote these lines, or that refuses to say."""
+
+    written: list[str]
+    refuses: bool = False
+    name: str = "eks"
+
+    def origins(self) -> list[str]:
+        if self.refuses:
+            raise OpsError("the cluster cannot be reached")
+        return ["pod"]
+
+    def log(self, origin: str) -> _Written:
+        assert origin == "pod"
+        return self
+
+    def lines(self, *, follow: bool) -> Iterator[log_lines.Line]:
+        assert not follow
+        return (log_lines.Line("pod", text) for text in self.written)
+
+
+@pytest.mark.parametrize(
+    ("platform", "tokens"),
+    [
+        (
+            _Written(["Loading weights took 3.1 s", f"{LOG} GPU KV cache size: 756,976 tokens, Maximum"]),
+            756976,
+        ),
+        (_Written([f"{LOG} CPU KV cache size: 1,048,576 tokens"]), 1048576),
+        (_Written(["Using LBHNC KV cache layout."]), None),
+        (_Written([], refuses=True), None),
+    ],
+)
+def test_the_room_that_vllm_says_is_read_from_its_log_and_no_log_fails_nothing(
+    platform: _Written, tokens: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_logs, "_platform", lambda *_: platform)
+    asked = Endpoint("eks", "http://192.0.2.1/v1", "", "key", "")
+    found = engine_logs.kv_cache_tokens(asked, runpod_api="", environment={}, kubeconfig=None)
+    assert found == tokens
 
 
 def _pulumi(project: Project, resources: list[str], exit_status: int) -> dict[str, str]:
