@@ -155,6 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/models":
             self._send(200 if self._has_key() else 401, {"object": "list", "data": [{"id": "served"}]})
             return
+        if self.path.endswith("/workers"):
+            self._send(200, {"workers": [], "summary": {}})
+            return
         status = self.told.health.pop(0) if len(self.told.health) > 1 else self.told.health[0]
         self.send_response(status)
         if status != 204:

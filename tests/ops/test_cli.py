@@ -175,8 +175,13 @@ def test_output_gives_all_one_or_json(project: Project, server: Server) -> None:
     assert "no output 'nope'; it has: api_key, endpoints, image" in said
 
 
+def _runpod(server: Server) -> dict[str, str]:
+    """Return the variables of a RunPod that has no workers now."""
+    return {"RUNPOD_API_KEY": "right-key", "RUNPOD_REST_V2_API_URL": server.url}
+
+
 def test_smoke_says_yes_to_a_stack_whose_endpoints_do_their_job(project: Project, server: Server) -> None:
-    variables = project.pulumi(_outputs(server)) | {"RUNPOD_API_KEY": "right-key"}
+    variables = project.pulumi(_outputs(server)) | _runpod(server)
     report = json.loads(project.berth("smoke", "--stack", "dev", "--json", variables=variables).stdout)
     assert report["ok"]
     assert [endpoint["platform"] for endpoint in report["endpoints"]] == ["eks", "runpod"]
@@ -187,7 +192,7 @@ def test_smoke_says_yes_to_a_stack_whose_endpoints_do_their_job(project: Project
 
 def test_smoke_says_no_with_the_reason(project: Project, server: Server) -> None:
     server.stream = []
-    variables = project.pulumi(_outputs(server)) | {"RUNPOD_API_KEY": "right-key"}
+    variables = project.pulumi(_outputs(server)) | _runpod(server)
     done = project.berth("smoke", "--stack", "dev", exit_status=1, variables=variables)
     assert "eks: streamed answer: the stream ended without [DONE]" in done.stderr
     report = json.loads(
