@@ -28,6 +28,7 @@ _HEADINGS = (
     "TTFT p50, ms",
     "p99, ms",
 )
+_BUSY_PERCENT = 90.0
 _X = "seconds since the first request"
 
 
@@ -56,6 +57,14 @@ def _last(kept: Kept[Load]) -> list[Block]:
     blocks += [Text(problem, "bad") for problem in load.problems]
     if load.ok:
         blocks.append(Text("Every bound that was set for it holds.", "good"))
+    busiest = max((sample.cpu_percent for sample in load.sender), default=0.0)
+    if busiest >= _BUSY_PERCENT:
+        blocks.append(
+            Text(
+                f"What sent the requests used {busiest:.0f}% of a processor: it may have been the limit.",
+                "warn",
+            )
+        )
     charts = [chart for chart in _charts(load) if chart is not None]
     if charts:
         blocks.append(Charts(charts))

@@ -215,6 +215,12 @@ class LoadEngineProblem(_Shape):
     count: int
 
 
+class LoadSender(_Shape):
+    """How busy the process was that sent the requests."""
+
+    cpu_percent: float
+
+
 class LoadCost(_Shape):
     """What the machines behind an endpoint cost."""
 
@@ -246,5 +252,6 @@ class Load(_Shape):
     costs: list[LoadCost]
     requests: list[LoadRequests]
     series: dict[str, list[LoadSample]]
+    sender: list[LoadSender]
     engines: list[LoadEngine]
     engine_problems: list[LoadEngineProblem]

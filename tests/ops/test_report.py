@@ -249,6 +249,14 @@ def test_what_servers_say_is_text_on_the_page_and_in_markdown(folder: Path, plan
     assert r"\<script>alert(1)\</script> \| \<img" in markdown
 
 
+def test_a_load_that_its_sender_may_have_limited_says_so(folder: Path, plan: Planned) -> None:
+    page, _, _ = _written(plan)
+    assert "may have been the limit" not in page.sections["load"]
+    _changed(folder, "load", sender=[{"seconds": 2.0, "cpu_percent": 97.4}])
+    page, _, _ = _written(plan)
+    assert "used 97% of a processor: it may have been the limit" in page.sections["load"]
+
+
 def test_a_chart_has_its_points_where_its_axes_say() -> None:
     lines = [Line("a", [(1, 100.0), (2, 200.0), (4, 300.0)]), Line("b", [(1, 50.0), (2, None), (4, 50.0)])]
     drawn = str(svg(Chart("Throughput", "requests at once", "tokens/s", lines, x_doubles=True)))
