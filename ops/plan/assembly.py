@@ -36,6 +36,7 @@ class Plan:
 
     Attributes:
         settings: the stack's.
+        graph: the resources that the program registers for it.
         model: what is known of its model.
         demand: what a replica needs.
         load: what requests are like.
@@ -48,6 +49,7 @@ class Plan:
     """
 
     settings: Settings
+    graph: Graph
     model: PublicModel
     demand: Demand
     load: Load
@@ -94,10 +96,11 @@ def plan(settings: Settings, load: Load, profile: Profile, *, offline: bool) -> 
         for item in chosen
         if item.usd_per_hour is None
     ]
-    graph = _graph(settings)
+    graph = recorded_graph(settings)
     fixed = fixed_costs(settings, graph, prices) if "eks" in settings.targets else {}
     return Plan(
         settings=settings,
+        graph=graph,
         model=model,
         demand=asked,
         load=load,
@@ -126,7 +129,12 @@ def _misfits(settings: Settings, chosen: list[Candidate], found: list[Candidate]
     return said
 
 
-def _graph(settings: Settings) -> Graph:
+def recorded_graph(settings: Settings) -> Graph:
+    """Return the graph of a stack whose clouds have all that it names.
+
+    Raises:
+        OpsError: the program refuses the stack.
+    """
     eks = settings.eks
     existing = eks.network.existing if eks else None
     cloud = ObligingCloud(eks.kubernetes_version if eks else "", existing.vpc_id if existing else "")
