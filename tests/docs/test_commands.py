@@ -1,4 +1,4 @@
-"""Every command in the documents is run: here with a stand-in of the CLI, on the stack `local`, or elsewhere."""
+"""Every command in the documents is run: with a stand-in of the CLI, on the stack `local`, or elsewhere."""
 
 from __future__ import annotations
 

@@ -15,6 +15,9 @@ import httpx
 import psutil
 import pytest
 
+from tests.docs.commands import run_by_the_stack_local
+from tests.e2e.documents import type_all
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Clone
 
@@ -128,6 +131,14 @@ def test_nothing_changes_a_second_time_and_the_printed_commands_work(up: Clone) 
         assert json.loads(answer)["choices"][0]["message"]["role"] == "assistant"
 
 
+def test_the_commands_of_the_documents_do_what_they_are_there_for(up: Clone) -> None:
+    def a_worker() -> str:
+        (worker,) = up.json("workers", "--stack", "local")["workers"]
+        return str(worker["id"])
+
+    type_all(up, run_by_the_stack_local(queue=False), a_worker)
+
+
 @pytest.mark.skipif(shutil.which("pulumi") is None, reason="the real Pulumi CLI is not on PATH")
 def test_the_real_cli_takes_the_stack_over_and_sees_no_changes(up: Clone) -> None:
     command = 'eval "$(./berth env --stack local)" && pulumi preview -s local --expect-no-changes'
@@ -207,6 +218,18 @@ def test_the_queue_takes_the_load_balancers_place_and_all_three_answer_the_same_
     report = up.json("smoke", "--stack", "local")
     assert report["ok"] is True
     assert _changes(up.json("preview", "--stack", "local")) == {}
+
+
+def test_the_commands_of_the_documents_for_a_queue(up: Clone) -> None:
+    queue = _endpoints(up)["runpod"]
+
+    def a_failed_job() -> str:
+        job = httpx.post(
+            f"{queue['jobs']}/runsync", headers=queue["headers"], json={"input": {}}, timeout=300
+        )
+        return str(job.json()["id"])
+
+    type_all(up, run_by_the_stack_local(queue=True), a_failed_job)
 
 
 def _job(queue: dict[str, Any], number: int) -> dict[str, Any]:
