@@ -13,7 +13,7 @@ from ops.stacks import LOCAL
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.settings import EksSettings, RunpodSettings, Settings
+    from infra.settings import EksSettings, GpuNodeSettings, RunpodSettings, Settings
 
 _CERTIFICATE = "arn:aws:acm:us-east-1:111122223333:certificate/0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 
@@ -100,26 +100,29 @@ def _of_eks(settings: Settings, eks: EksSettings) -> list[Edit]:
     if group.desired == 0:
         found.append(Edit("A GPU machine that is there before a pod waits for it", {f"{path}.desired": 1}))
     if eks.autoscaling is None:
-        found.append(
-            Edit("One replica more", {"eks.replicas": eks.replicas + 1, f"{path}.max": group.max + 1})
-        )
-        found.append(
-            Edit(
-                "Replicas by load, from one to three, and the Prometheus that it needs",
-                {
-                    "eks.monitoring": {"retention_days": 15},
-                    "eks.autoscaling": {"min_replicas": 1, "max_replicas": 3},
-                    f"{path}.max": 3,
-                },
-                removed=("eks.replicas",),
+        found.append(_one_replica_more(path, eks, group))
+        # Replicas follow what vLLM counts, and Prometheus comes from a registry of charts.
+        if settings.server is None and settings.stack != LOCAL:
+            found.append(
+                Edit(
+                    "Replicas by load, from one to three, and Prometheus and machines for them",
+                    {
+                        "eks.monitoring": {"retention_days": 15},
+                        "eks.autoscaling": {"min_replicas": 1, "max_replicas": 3},
+                        "eks.cluster_autoscaler": True,
+                        f"{path}.max": 3,
+                    },
+                    removed=("eks.replicas",),
+                )
             )
-        )
     else:
         most = eks.autoscaling.max_replicas + 2
         found.append(
             Edit("A higher peak", {"eks.autoscaling.max_replicas": most, f"{path}.max": most}),
         )
-    if settings.stack != LOCAL and spec(settings).api_key_variable:
+    # What asks for no key stays inside; of vLLM's routes, /classify is one.
+    asks_for_key = spec(settings).api_key_variable is not None and settings.model.task != "classify"
+    if settings.stack != LOCAL and asks_for_key:
         found.append(
             Edit(
                 "Clients outside of the VPC, by HTTPS",
@@ -132,6 +135,13 @@ def _of_eks(settings: Settings, eks: EksSettings) -> list[Edit]:
             )
         )
     return found
+
+
+def _one_replica_more(path: str, eks: EksSettings, group: GpuNodeSettings) -> Edit:
+    machines = {f"{path}.max": group.max + 1}
+    if not eks.cluster_autoscaler:
+        machines[f"{path}.desired"] = group.desired + 1
+    return Edit("One replica more", {"eks.replicas": eks.replicas + 1, **machines})
 
 
 def _of_runpod(settings: Settings, runpod: RunpodSettings) -> list[Edit]:

@@ -113,7 +113,7 @@ class Copy:
         os.close(main)
         if process.wait(_TIMEOUT_SECONDS) != exit_status:
             raise RuntimeError(f"berth {' '.join(arguments)}: {process.returncode}\n{written.decode()}")
-        return _lines(written.decode())
+        return screen_of(written.decode())
 
     def edit(self, section: str, key: str, value: object) -> None:
         """Change a setting in the stack file."""
@@ -140,7 +140,7 @@ def _read(main: int) -> bytes:
         return b""
 
 
-def _lines(written: str) -> list[Text]:
+def screen_of(written: str) -> list[Text]:
     """Return what is on a terminal after what rich writes to one: lines, and live ones that it takes back."""
     lines, row, begin = [""], 0, 0
     for control in (*_CONTROL.finditer(written), None):
