@@ -31,7 +31,7 @@ from sandbox.clouds import Endpoints
 
 _FOLDER = PROJECT_FOLDER / "docs" / "terminal"
 _COLUMNS = 118
-_FIRST, _LAST = 14, 24  # lines of a run that are shown
+_FIRST, _LAST = 12, 22  # lines of a run that are shown
 _TIMEOUT_SECONDS = 600
 # Without a font from the network: a picture in a page may load none.
 _SVG = """\
