@@ -55,5 +55,6 @@ def _typed(clone: Clone, script: str, *, without_end: bool) -> tuple[int, str]:
     assert first, f"{script} ended without a word"
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=_TIMEOUT_SECONDS)
-    # Ctrl-C is how it is meant to end.
-    return 0 if process.returncode == 130 else process.returncode, first + said
+    # Ctrl-C is how it is meant to end; the shell may be the one that dies of it.
+    ended = process.returncode in (130, -signal.SIGINT)
+    return 0 if ended else process.returncode, first + said

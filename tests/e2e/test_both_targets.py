@@ -132,11 +132,15 @@ def test_nothing_changes_a_second_time_and_the_printed_commands_work(up: Clone) 
 
 
 def test_the_commands_of_the_documents_do_what_they_are_there_for(up: Clone) -> None:
-    def a_worker() -> str:
-        (worker,) = up.json("workers", "--stack", "local")["workers"]
-        return str(worker["id"])
+    def a_pod() -> str:
+        # RunPod's workers end when nobody asks; logs take a pod's name too.
+        (pod,) = up.kubectl(
+            *("get", "pods", "-n", "berth", "-l", "app.kubernetes.io/name=model"),
+            *("-o", "jsonpath={.items[*].metadata.name}"),
+        ).split()
+        return pod
 
-    type_all(up, run_by_the_stack_local(queue=False), a_worker)
+    type_all(up, run_by_the_stack_local(queue=False), a_pod)
 
 
 @pytest.mark.skipif(shutil.which("pulumi") is None, reason="the real Pulumi CLI is not on PATH")
