@@ -32,6 +32,7 @@ from sandbox.clouds import Endpoints
 _FOLDER = PROJECT_FOLDER / "docs" / "terminal"
 _COLUMNS = 118
 _FIRST, _LAST = 12, 22  # lines of a run that are shown
+_LAST_OF_LONG = 44  # where what matters is further up
 _TIMEOUT_SECONDS = 600
 # Without a font from the network: a picture in a page may load none.
 _SVG = """\
@@ -160,16 +161,13 @@ def screen_of(written: str) -> list[Text]:
     return [decoder.decode_line(line) for line in lines]
 
 
-def svg(command: str, lines: list[Text]) -> str:
+def svg(command: str, lines: list[Text], last: int = _LAST) -> str:
     """Return the picture of a terminal after a command; of many lines, the first and the last."""
     while lines and not lines[-1].plain.strip():
         lines.pop()
-    if len(lines) > _FIRST + _LAST:
-        lines = [
-            *lines[:_FIRST],
-            Text(f"... {len(lines) - _FIRST - _LAST} lines ...", "dim"),
-            *lines[-_LAST:],
-        ]
+    left_out = len(lines) - _FIRST - last
+    if left_out > 0:
+        lines = [*lines[:_FIRST], Text(f"... {left_out} lines ...", "dim"), *lines[-last:]]
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=_COLUMNS, file=nowhere, force_terminal=True)
         console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
@@ -187,16 +185,17 @@ def main() -> None:
         copy = Copy(Path(folder) / "berth")
         copy.berth("--help")  # makes its environment
 
-        def run(name: str, *arguments: str, exit_status: int = 0) -> None:
-            text = svg(f"./berth {' '.join(arguments)}", copy.screen(*arguments, exit_status=exit_status))
+        def run(name: str, *arguments: str, exit_status: int = 0, last: int = _LAST) -> None:
+            screen = copy.screen(*arguments, exit_status=exit_status)
+            text = svg(f"./berth {' '.join(arguments)}", screen, last)
             (_FOLDER / f"{name}.svg").write_text(text)
             sys.stdout.write(f"{name}: {len(text) / 1024:.0f} KiB\n")
 
-        run("plan", "plan", "--stack", "dev", "--offline")
+        run("plan", "plan", "--stack", "dev", "--offline", last=_LAST_OF_LONG)
         try:
             run("up", "up", "--stack", LOCAL, "--yes")
             run("smoke", "smoke", "--stack", LOCAL)
-            run("leftovers", "leftovers", "--stack", LOCAL)
+            run("leftovers", "leftovers", "--stack", LOCAL, last=_LAST_OF_LONG)
             copy.lower_workers()
             run("drift", "drift", "--stack", LOCAL, exit_status=1)
             copy.edit("model", "max_model_len", 1024)
