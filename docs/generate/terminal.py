@@ -173,6 +173,7 @@ def svg(command: str, lines: list[Text], last: int = _LAST) -> str:
         console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
         for line in lines:
             console.print(line, overflow="fold")
+        console.print()  # the picture cuts what hangs below the last line
         return console.export_svg(
             title="", theme=DIMMED_MONOKAI, code_format=_SVG, unique_id="terminal", font_aspect_ratio=0.61
         )
