@@ -26,7 +26,7 @@ from typing import Self
 import psutil
 
 _ROOT = Path(__file__).resolve().parent.parent
-_UP = "./berth up --stack local --yes"
+_UP = "./berth up --stack local --yes --no-smoke"
 _DESTROY = "./berth destroy --stack local --yes"
 _STEPS = (
     ("first up", _UP),

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from ops import console, records
-from ops.endpoints import endpoints_of
+from ops.endpoints import Endpoint, endpoints_of
 from ops.engine_logs import kv_cache_tokens
 from ops.errors import SilentFailureError
 from ops.options import AsJson, StackName
 from ops.progress import Progress
-from ops.stacks import open_stack
+from ops.stacks import Stack, open_stack
 
 if TYPE_CHECKING:
     from ops.smoke import Report
+
+LIMIT_SECONDS = 900
 
 
 def smoke(
@@ -24,31 +26,54 @@ def smoke(
     as_json: AsJson = False,
     timeout: Annotated[
         int, typer.Option(min=1, metavar="SECONDS", help="How long to wait until an endpoint is ready.")
-    ] = 900,
+    ] = LIMIT_SECONDS,
 ) -> None:
     """Ask each endpoint for what its model is for, and see that it refuses those without the key.
 
     Waits for a worker that is not there yet. Exit status 0 only if all of it holds at every endpoint.
     """
+    opened = open_stack(stack)
+    outputs = opened.outputs(show_secrets=True)
+    prove(opened, outputs, endpoints_of(opened, outputs), as_json=as_json, limit_seconds=timeout)
+
+
+def prove(
+    opened: Stack,
+    outputs: dict[str, Any],
+    endpoints: list[Endpoint],
+    *,
+    as_json: bool = False,
+    limit_seconds: int = LIMIT_SECONDS,
+) -> None:
+    """Ask endpoints, show what they did and keep it.
+
+    Args:
+        opened: the stack.
+        outputs: its outputs, with secrets.
+        endpoints: those to ask.
+        as_json: write one JSON document and nothing else.
+        limit_seconds: how long to wait until an endpoint is ready.
+
+    Raises:
+        SilentFailureError: one of them does not do all that it should; it is on the screen.
+    """
     # An HTTP client takes a quarter of the start of every command, and only this one asks.
     from ops import smoke as checks  # noqa: PLC0415
     from ops.reasons import Looker  # noqa: PLC0415
 
-    opened = open_stack(stack)
-    outputs = opened.outputs(show_secrets=True)
     looker = Looker(opened.runpod_api(), opened.environment(), outputs.get("kubeconfig"))
     with Progress(console.err if as_json else console.out, quiet=as_json) as progress:
         reports = checks.run(
-            endpoints_of(opened, outputs),
+            endpoints,
             # A stack that was brought up by an older version says its model alone.
             outputs.get("models") or [outputs["model"]],
             task=outputs.get("task") or opened.settings.model.task,
-            limit_seconds=timeout,
+            limit_seconds=limit_seconds,
             look=looker,
             say=progress.report,
         )
     document = {
-        "stack": stack,
+        "stack": opened.name,
         "model": outputs["model"],
         "ok": all(report.ok for report in reports),
         "endpoints": [report.as_json() for report in reports],
@@ -63,7 +88,7 @@ def smoke(
         for report in reports
         if report.ok
     }
-    records.keep(stack, "smoke", {**document, "kv_cache_tokens": room})
+    records.keep(opened.name, "smoke", {**document, "kv_cache_tokens": room})
     if as_json:
         console.print_json(document)
     else:

@@ -27,13 +27,13 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def refused(clone: Clone) -> str:
     """What an `up` says that goes on after a killed one, with an argument that vLLM refuses."""
-    killed = clone.popen("up", "--stack", "local", "--yes")
+    killed = clone.popen("up", "--stack", "local", "--yes", "--no-smoke")
     clone.wait_for_line(killed, "nodes-gpu-gpu creating")
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     good = clone.stack_file.read_text()
     clone.edit(lambda config: config["berth:model"].update(max_model_len=9_999_999))
-    output = clone.run("up", "--stack", "local", "--yes", exit_status=1)
+    output = clone.run("up", "--stack", "local", "--yes", "--no-smoke", exit_status=1)
     clone.stack_file.write_text(good)
     return output
 
@@ -42,7 +42,7 @@ def refused(clone: Clone) -> str:
 def up(clone: Clone, refused: str) -> Clone:
     """Bring the stack up, after one `up` that was killed while node groups were made and one that failed."""
     assert refused
-    clone.run("up", "--stack", "local", "--yes")
+    clone.run("up", "--stack", "local", "--yes", "--no-smoke")
     return clone
 
 
@@ -120,7 +120,7 @@ def test_no_secret_is_in_clear_in_the_state(up: Clone) -> None:
 def test_nothing_changes_a_second_time_and_the_printed_commands_work(up: Clone) -> None:
     assert _changes(up.json("preview", "--stack", "local")) == {}
     assert up.json("drift", "--stack", "local")["drift"] is False
-    output = up.run("up", "--stack", "local", "--yes")
+    output = up.run("up", "--stack", "local", "--yes", "--no-smoke")
     assert "95 unchanged" in output
     commands = [line for line in output.splitlines() if "curl" in line]
     assert len(commands) == 2
@@ -189,8 +189,9 @@ def test_an_edit_changes_just_what_it_names_and_both_endpoints_serve_it(up: Clon
     assert changes == dict.fromkeys(
         ["model-deployment", "model-disruption-budget", "runpod-endpoint"], "update"
     )
-    up.run("up", "--stack", "local", "--yes")
-    up.run("smoke", "--stack", "local")
+    output = up.run("up", "--stack", "local", "--yes")
+    assert "Does it answer?" in output
+    assert "yes" in output.split("Does it answer?")[1]
     for endpoint in _endpoints(up).values():
         reply = httpx.get(f"{endpoint['url']}/models", headers=endpoint["headers"], timeout=120)
         assert reply.json()["data"][0]["max_model_len"] == 1024
@@ -215,7 +216,7 @@ def test_the_queue_takes_the_load_balancers_place_and_all_three_answer_the_same_
     steps = up.json("preview", "--stack", "local")["steps"]
     ops = [(step["urn"].split("::")[-1], step["op"]) for step in steps if step["op"] != "same"]
     assert ops == [("runpod-endpoint", "delete-replaced"), ("runpod-endpoint", "create-replacement")]
-    up.run("up", "--stack", "local", "--yes")
+    up.run("up", "--stack", "local", "--yes", "--no-smoke")
     queue = _endpoints(up)["runpod"]
     assert queue["id"] != before["runpod"]["id"]
     assert _tokens(queue, model) == tokens
@@ -265,7 +266,6 @@ def test_clouds_that_died_are_named_and_restarted_by_up(up: Clone) -> None:
     output = up.run("up", "--stack", "local", "--yes")
     for name in ("aws", "runpod"):
         assert f"The sandbox's {name} cloud had died and is restarted" in output
-    up.run("smoke", "--stack", "local")
     assert _changes(up.json("preview", "--stack", "local")) == {}
 
 

@@ -20,7 +20,7 @@ def dev(clone: Clone) -> Clone:
     clone.edit(lambda config: config.update(cut(clone.root / "stacks", "dev")))
     (group,) = clone.config["berth:eks"]["gpu_node_groups"].values()
     assert group["desired"] == 0
-    clone.run("up", "--stack", "local", "--yes")
+    clone.run("up", "--stack", "local", "--yes", "--no-smoke")
     return clone
 
 

@@ -168,7 +168,7 @@ def _up(clone: Clone, change: Callable[[dict[str, Any]], None], *, queue: bool) 
         runpod.pop("request_count" if queue else "queue_delay_seconds", None)
 
     clone.edit(edit)
-    clone.run("up", "--stack", "local", "--yes")
+    clone.run("up", "--stack", "local", "--yes", "--no-smoke")
     outputs = clone.json("output", "--stack", "local", "--show-secrets")
     keys = {"eks": outputs["api_key"], "runpod": clone.credentials()["runpod_api_key"]}
     return {

@@ -36,7 +36,7 @@ def prod(clone: Clone) -> Clone:
         config["berth:eks"]["gpu_node_groups"] = _GROUPS
 
     clone.edit(shape)
-    clone.run("up", "--stack", "local", "--yes")
+    clone.run("up", "--stack", "local", "--yes", "--no-smoke")
     return clone
 
 
@@ -89,7 +89,7 @@ def test_a_rollout_under_load_loses_no_request(prod: Clone) -> None:
     before = frozenset(pod["metadata"]["uid"] for pod in _pods(prod))
     prod.edit(lambda config: config["berth:serving"].update(max_num_seqs=6))
     with _load(prod) as load:
-        prod.run("up", "--stack", "local", "--yes")
+        prod.run("up", "--stack", "local", "--yes", "--no-smoke")
     assert load.lost == []
     _wait_for_ready(prod, replicas=2, without=before)
 
@@ -98,12 +98,12 @@ def test_a_wrong_argument_fails_the_rollout_with_vllms_reason_and_the_old_pod_se
     good = prod.stack_file.read_text()
     prod.edit(lambda config: config["berth:model"].update(max_model_len=9_999_999))
     with _load(prod) as load:
-        output = prod.run("up", "--stack", "local", "--yes", exit_status=1)
+        output = prod.run("up", "--stack", "local", "--yes", "--no-smoke", exit_status=1)
     assert "max_model_len" in output
     assert "9999999" in output.replace(",", "")
     assert load.lost == []
     prod.stack_file.write_text(good)
-    prod.run("up", "--stack", "local", "--yes")
+    prod.run("up", "--stack", "local", "--yes", "--no-smoke")
     _wait_for_ready(prod, replicas=2)
 
 

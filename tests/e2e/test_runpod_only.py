@@ -39,7 +39,7 @@ def _kill_when(clone: Clone, line: str, command: str, with_signal: signal.Signal
 
 def test_a_port_in_use_is_said_before_anything_is_made(runpod: Clone) -> None:
     with socket.create_server((f"127.{runpod.block}.0.1", 4566)):
-        output = runpod.run("up", "--stack", "local", "--yes", exit_status=1)
+        output = runpod.run("up", "--stack", "local", "--yes", "--no-smoke", exit_status=1)
     assert f"127.{runpod.block}.0.1:4566" in output
     assert "in use" in output
     assert "Traceback" not in output
@@ -47,7 +47,7 @@ def test_a_port_in_use_is_said_before_anything_is_made(runpod: Clone) -> None:
 
 def test_kill_9_during_up_is_recovered_by_the_next_up(runpod: Clone) -> None:
     _kill_when(runpod, "endpoint", "up", signal.SIGKILL)
-    runpod.run("up", "--stack", "local", "--yes")
+    runpod.run("up", "--stack", "local", "--yes", "--no-smoke")
     urns = _resources(runpod)
     assert len(urns) == len(set(urns))
     assert not runpod.state()["checkpoint"]["latest"].get("pending_operations")
@@ -57,7 +57,7 @@ def test_kill_9_during_up_is_recovered_by_the_next_up(runpod: Clone) -> None:
         headers={"Authorization": f"Bearer {keys['runpod_api_key']}"},
     )
     assert len(listed.json()["endpoints"]) == 1
-    assert "unchanged" in runpod.run("up", "--stack", "local", "--yes")
+    assert "unchanged" in runpod.run("up", "--stack", "local", "--yes", "--no-smoke")
 
 
 def test_nothing_of_kubernetes_is_made_or_runs(runpod: Clone) -> None:
@@ -93,7 +93,7 @@ def test_the_second_up_at_once_is_refused_and_says_who_holds_the_lock(runpod: Cl
     with FileLock(lock.with_name(".local.guard"), timeout=60):  # stopped inside, it would keep the second out
         os.kill(holder, signal.SIGSTOP)  # it is not to be done before the second has seen its lock
     try:
-        second = runpod.run("up", "--stack", "local", "--yes", exit_status=1)
+        second = runpod.run("up", "--stack", "local", "--yes", "--no-smoke", exit_status=1)
     finally:
         os.kill(holder, signal.SIGCONT)
     assert "locked by" in second
@@ -110,7 +110,7 @@ def test_ctrl_c_during_destroy_then_destroy_again(runpod: Clone) -> None:
 
 def test_ctrl_c_during_up_then_kill_9_during_destroy_then_destroy(runpod: Clone) -> None:
     assert _kill_when(runpod, "creat", "up", signal.SIGINT) == 130
-    runpod.run("up", "--stack", "local", "--yes")
+    runpod.run("up", "--stack", "local", "--yes", "--no-smoke")
     _kill_when(runpod, "delet", "destroy", signal.SIGKILL)
     runpod.destroy()
     assert "Nothing of the stack local" in runpod.run("leftovers", "--stack", "local", "--expect-none")

@@ -28,7 +28,7 @@ def staging(clone: Clone) -> Clone:
             group.pop("release_version", None)
 
     clone.edit(shape)
-    clone.run("up", "--stack", "local", "--yes")
+    clone.run("up", "--stack", "local", "--yes", "--no-smoke")
     return clone
 
 
@@ -68,7 +68,7 @@ def test_an_upgrade_and_other_edits_change_in_place_what_aws_changes_in_place(st
     # EKS cannot change what machines a group has: the successor is there before the old group goes.
     assert [step.split("-")[0] for step in steps["nodes-gpu-ondemand"]] == ["create", "delete"]
     assert "delete" not in {step for name in steps if "access" in name for step in steps[name]}
-    staging.run("up", "--stack", "local", "--yes")
+    staging.run("up", "--stack", "local", "--yes", "--no-smoke")
     assert _steps(staging) == {}
     (name,) = staging.aws("eks", "list-clusters")["clusters"]
     cluster = staging.aws("eks", "describe-cluster", "--name", name)["cluster"]

@@ -109,7 +109,7 @@ def test_up_tells_how_to_ask_the_queue_and_where_its_console_is(
     programs: Project, platform: Platform
 ) -> None:
     deployed = _deployed(programs, platform)
-    said = deployed.berth("up", "--yes").stdout
+    said = deployed.berth("up", "--yes", "--no-smoke").stdout
     base = deployed.endpoint["requestUrls"]["run"].removesuffix("/run")
     assert f"curl {base}/openai/v1/chat/completions" in said
     assert f"https://console.runpod.io/serverless/user/endpoint/{deployed.endpoint['id']}" in said
