@@ -20,6 +20,7 @@ from ops.commands.load import load
 from ops.commands.logs import logs
 from ops.commands.output import output
 from ops.commands.plan import plan
+from ops.commands.preflight import preflight
 from ops.commands.preview import preview
 from ops.commands.refresh import refresh
 from ops.commands.report import report
@@ -55,8 +56,8 @@ app = typer.Typer(
     "Exit status: 0 yes or done, 1 no or failed, 2 wrong command line, 130 interrupted.",
 )
 _COMMANDS = (
-    plan, up, preview, smoke, load, output, workers, logs, drift, scan, refresh, destroy, leftovers, report,
-    env, hub,
+    plan, preflight, up, preview, smoke, load, output, workers, logs, drift, scan, refresh, destroy,
+    leftovers, report, env, hub,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNDEFINED")
 """ECR's, the worst first; UNDEFINED is one that nobody has rated yet."""
 
-_IMAGE = re.compile(
+ECR_IMAGE = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com/(?P<repository>[^@:]+)"
     r"@(?P<digest>sha256:[0-9a-f]{64})"
 )
@@ -73,7 +73,7 @@ def findings(image: str, environment: Mapping[str, str], *, timeout_seconds: flo
     Raises:
         OpsError: the image is not in ECR, was not or cannot be scanned, or AWS refuses to tell.
     """
-    place = _IMAGE.fullmatch(image)
+    place = ECR_IMAGE.fullmatch(image)
     if place is None:
         raise OpsError(f"{image} is not in ECR, whose scans this command shows")
     deadline = time.monotonic() + timeout_seconds

@@ -206,9 +206,10 @@ class PulumiStack:
     def _require_model(self) -> None:
         from ops import models  # noqa: PLC0415  # an HTTP client takes a quarter of every command's start
 
-        models.require(self.settings, token=self._hub_token, note=console.note)
+        models.require(self.settings, token=self.hub_token, note=console.note)
 
-    def _hub_token(self) -> str | None:
+    def hub_token(self) -> str | None:
+        """Return the stack's secret hubToken; None if it has none."""
         command = self._command("config", "get", f"{PROJECT}:hubToken")
         answer = subprocess.run(
             command,

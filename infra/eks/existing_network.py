@@ -36,9 +36,19 @@ class ExistingNetwork:
     load_balancer_cidrs: list[pulumi.Output[str]]
 
 
-class _Subnet(NamedTuple):
+class _Kept(NamedTuple):
     id: str
     cidr: str
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """What is checked of a subnet, as EC2 describes it; without a VPC where that is not known yet."""
+
+    vpc_id: str | None
+    availability_zone: str
+    availability_zone_id: str
+    cidr_block: str
 
 
 def look_up(
@@ -58,7 +68,7 @@ def look_up(
     vpc = aws.ec2.get_vpc_output(id=settings.vpc_id, opts=options).apply(_resolving)
     nodes, balancers = (
         pulumi.Output.all(*(aws.ec2.get_subnet_output(id=each, opts=options) for each in ids)).apply(
-            functools.partial(_suitable, key, settings.vpc_id, ids)
+            functools.partial(_kept, key, settings.vpc_id, ids)
         )
         for key, ids in (
             ("node_subnet_ids", settings.node_subnet_ids),
@@ -79,17 +89,52 @@ def look_up(
 
 def _resolving(vpc: aws.ec2.GetVpcResult) -> aws.ec2.GetVpcResult:
     # Neither is there in a preview whose provider cannot be configured yet.
-    if vpc.enable_dns_hostnames is False or vpc.enable_dns_support is False:
-        raise pulumi.RunError(
-            f"{_KEY}.vpc_id = {vpc.id}: its DNS support and DNS hostnames must be on: machines find the "
-            "control plane by a name of the VPC's own"
-        )
+    require_names(
+        vpc.id,
+        enableDnsHostnames=vpc.enable_dns_hostnames is not False,
+        enableDnsSupport=vpc.enable_dns_support is not False,
+    )
     return vpc
 
 
-def _suitable(
-    key: str, vpc_id: str, ids: Sequence[str], subnets: list[aws.ec2.GetSubnetResult]
-) -> list[_Subnet]:
+def require_names(vpc_id: str, **switches: bool) -> None:
+    """Refuse a VPC that does not resolve names.
+
+    Args:
+        vpc_id: the VPC.
+        switches: its attributes for DNS.
+
+    Raises:
+        pulumi.RunError: one of them is off.
+    """
+    if not all(switches.values()):
+        raise pulumi.RunError(
+            f"{_KEY}.vpc_id = {vpc_id}: its DNS support and DNS hostnames must be on: machines find the "
+            "control plane by a name of the VPC's own"
+        )
+
+
+def _kept(key: str, vpc_id: str, ids: Sequence[str], subnets: list[aws.ec2.GetSubnetResult]) -> list[_Kept]:
+    described = [
+        Subnet(each.vpc_id, each.availability_zone, each.availability_zone_id, each.cidr_block)
+        for each in subnets
+    ]
+    suitable(key, vpc_id, ids, described)
+    return [_Kept(id_, subnet.cidr_block) for id_, subnet in zip(ids, subnets, strict=True)]
+
+
+def suitable(key: str, vpc_id: str, ids: Sequence[str], subnets: Sequence[Subnet]) -> None:
+    """Refuse subnets that are not of the VPC, share a zone, or cannot hold what they are meant for.
+
+    Args:
+        key: of the setting that names them.
+        vpc_id: the VPC.
+        ids: of the subnets.
+        subnets: the same, described.
+
+    Raises:
+        pulumi.RunError: about the setting.
+    """
     zones: dict[str, str] = {}
     for index, (id_, subnet) in enumerate(zip(ids, subnets, strict=True)):
         if subnet.vpc_id is None:
@@ -109,10 +154,9 @@ def _suitable(
                 f"{_KEY}.{key}: {id_} is {subnet.cidr_block}: a load balancer wants "
                 f"/{_SMALLEST_FOR_LOAD_BALANCER} or larger"
             )
-    return [_Subnet(id_, subnet.cidr_block) for id_, subnet in zip(ids, subnets, strict=True)]
 
 
-def _holds_control_plane(key: str, index: int, id_: str, subnet: aws.ec2.GetSubnetResult) -> None:
+def _holds_control_plane(key: str, index: int, id_: str, subnet: Subnet) -> None:
     if index < _CONTROL_PLANE_SUBNETS and subnet.availability_zone_id in ZONES_WITHOUT_CONTROL_PLANE:
         raise pulumi.RunError(
             f"{_KEY}.{key}: {id_} is in {subnet.availability_zone_id}, which cannot host a control plane: "

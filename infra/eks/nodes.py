@@ -28,10 +28,11 @@ SYSTEM_GROUP = "system"
 
 # What pods need, they get by Pod Identity: the machine only joins the cluster and pulls images.
 _POLICIES = ("AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly")
-_GPU_AMI_TYPES: Mapping[OperatingSystem, str] = {
+GPU_AMI_TYPES: Mapping[OperatingSystem, str] = {
     "AL2023": "AL2023_x86_64_NVIDIA",
     "BOTTLEROCKET": "BOTTLEROCKET_x86_64_NVIDIA",
 }
+SYSTEM_AMI_TYPE = "AL2023_x86_64_STANDARD"
 _DISK_DEVICES: Mapping[OperatingSystem, str] = {
     "AL2023": "/dev/xvda",
     "BOTTLEROCKET": "/dev/xvdb",  # the system itself, which is read only, is on /dev/xvda
@@ -93,7 +94,7 @@ class Nodes(pulumi.ComponentResource):
         self.system = self._group(
             SYSTEM_GROUP,
             settings.system_nodes,
-            ami_type="AL2023_x86_64_STANDARD",
+            ami_type=SYSTEM_AMI_TYPE,
             template=self._template(SYSTEM_GROUP, _disk("AL2023", settings.system_nodes.disk_gib)),
             labels=system_label(names),
         )
@@ -119,7 +120,7 @@ class Nodes(pulumi.ComponentResource):
         return self._group(
             what,
             settings,
-            ami_type=_GPU_AMI_TYPES[system],
+            ami_type=GPU_AMI_TYPES[system],
             template=self._template(what, _disk(system, settings.disk_gib, **_FAST_DISK), **arguments),
             labels=gpu_labels(self._names, settings),
             taints=[_TAINT],

@@ -18,6 +18,7 @@ from ops.plan.candidates import Candidate, candidates
 from ops.plan.demand import demand, problems
 from ops.plan.fixed_costs import fixed_costs
 from ops.plan.monthly import Monthly, Profile, monthly
+from ops.plan.throughput import Load
 from ops.plan.timeline import Timeline, timelines
 from ops.stacks import LOCAL, STACKS_FOLDER
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ops.plan.memory import Demand
     from ops.plan.prices import Prices
     from ops.plan.public_model import PublicModel
-    from ops.plan.throughput import Load
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,21 @@ def _misfits(settings: Settings, chosen: list[Candidate], found: list[Candidate]
             f"{settings.file}: berth:{key}: {item.name} does not hold the model: {item.fit.problem}{advice}"
         )
     return said
+
+
+def misfits(settings: Settings) -> list[str]:
+    """Return why what a stack file chose does not go; none if it does.
+
+    Raises:
+        OpsError: the model's configuration is not to be had, or its parameters cannot be counted.
+    """
+    model = settings.model
+    asked = demand(settings, public_model.read(model.name, model.revision, offline=False))
+    prices = price_list.read(settings.aws.region, instance_types=(), spot_types=(), offline=True)
+    load = Load.of(model.task, model.max_model_len, None, None)
+    found = candidates(settings, asked, prices, load)
+    chosen = [item for item in found if item.chosen]
+    return [*problems(settings, asked), *_misfits(settings, chosen, found)]
 
 
 def recorded_graph(settings: Settings) -> Graph:

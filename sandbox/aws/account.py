@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from sandbox.aws import (  # noqa: F401  # these put AWS's rules in front of moto's operations
     rules_autoscaling,
     rules_ec2,
+    rules_iam,
     rules_kms,
     rules_logs,
     rules_other,
+    rules_ssm,
     rules_waf,
 )
 from sandbox.aws.addresses import Addresses

@@ -25,7 +25,7 @@ class VcpuQuota:
     Args:
         code: its code in Service Quotas.
         name: its name there.
-        families: the first letters of the instance types that it counts.
+        families: how the instance types begin that it counts, and none before it does.
         spot: whether it counts spot instances; else all others.
         default: what this account has, in virtual CPUs.
     """
@@ -57,6 +57,7 @@ QUOTAS = (
         default=1152.0,
     ),
     VcpuQuota("L-3819A6DF", "All G and VT Spot Instance Requests", _GRAPHICS, spot=True, default=768.0),
+    VcpuQuota("L-C4BD4855", "All P5 Spot Instance Requests", ("p5",), spot=True, default=768.0),
     VcpuQuota("L-7212CCBC", "All P4, P3 and P2 Spot Instance Requests", ("p",), spot=True, default=768.0),
 )
 # These have quotas of their own, which no machine here counts against.
@@ -110,7 +111,9 @@ def _quota_of(instance_type: str, *, spot: bool) -> VcpuQuota | None:
     family = re.split(r"\d|-", instance_type, maxsplit=1)[0]
     if family in _OTHER_FAMILIES:
         return None
-    return next((each for each in QUOTAS if each.spot == spot and family.startswith(each.families)), None)
+    return next(
+        (each for each in QUOTAS if each.spot == spot and instance_type.startswith(each.families)), None
+    )
 
 
 def _vcpus(instance_type: str) -> int:

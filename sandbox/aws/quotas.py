@@ -7,10 +7,12 @@ from typing import Any
 
 from moto.servicequotas.resources.default_quotas.vpc import VPC_DEFAULT_QUOTAS
 
-from sandbox.aws.capacity import QUOTAS, VcpuQuota, limits
+from sandbox.aws.capacity import QUOTAS, limits
 from sandbox.aws.cloud import ACCOUNT_ID, REGION
 from sandbox.aws.errors import AwsError
 from sandbox.aws.service import JsonService
+
+_ADDRESSES = 5.0  # every account's; nothing here counts against it
 
 
 class ServiceQuotas(JsonService):
@@ -24,7 +26,11 @@ class ServiceQuotas(JsonService):
             found: list[dict[str, Any]] = VPC_DEFAULT_QUOTAS
             return found
         if service_code == "ec2":
-            return [_described(each, each.default if default else limits.value(each)) for each in QUOTAS]
+            vcpus = [
+                _described(each.code, each.name, each.default if default else limits.value(each))
+                for each in QUOTAS
+            ]
+            return [*vcpus, _described("L-0263D0A3", "EC2-VPC Elastic IPs", _ADDRESSES)]
         raise AwsError("NoSuchResourceException", f"The service code {service_code} is not known.")
 
     def _quota(self, service_code: str, quota_code: str, *, default: bool) -> dict[str, Any]:
@@ -49,13 +55,13 @@ class ServiceQuotas(JsonService):
         return {"Quotas": self._quotas(ServiceCode, default=True)}
 
 
-def _described(quota: VcpuQuota, value: float) -> dict[str, Any]:
+def _described(code: str, name: str, value: float) -> dict[str, Any]:
     return {
         "ServiceCode": "ec2",
         "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)",
-        "QuotaArn": f"arn:aws:servicequotas:{REGION}:{ACCOUNT_ID}:ec2/{quota.code}",
-        "QuotaCode": quota.code,
-        "QuotaName": quota.name,
+        "QuotaArn": f"arn:aws:servicequotas:{REGION}:{ACCOUNT_ID}:ec2/{code}",
+        "QuotaCode": code,
+        "QuotaName": name,
         "Value": value,
         "Unit": "None",
         "Adjustable": True,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.subnets import SubnetBackend
+from moto.ec2.responses import EC2Response
 from moto.ec2.responses.elastic_ip_addresses import ElasticIPAddresses
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 from moto.ec2.responses.internet_gateways import InternetGateways
@@ -20,7 +21,7 @@ from moto.ec2.responses.subnets import Subnets
 from moto.ec2.responses.vpcs import VPCs
 
 from sandbox.aws.errors import AwsError
-from sandbox.aws.guards import after, before
+from sandbox.aws.guards import after, before, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,3 +213,20 @@ def _interfaces_go_with_instance(instance: Any, _: Any) -> None:
             instance.ec2_backend.enis.pop(interface.id, None)
         else:
             instance.detach_eni(interface)
+
+
+def _capacity_reservations(request: Any) -> str:
+    """Answer that there is none: nobody can buy a capacity block here."""
+    wanted = request._get_multi_param("CapacityReservationId")  # noqa: SLF001
+    if wanted:
+        raise AwsError(
+            "InvalidCapacityReservationId.NotFound",
+            f"The capacity reservation ID '{wanted[0]}' does not exist",
+        )
+    return (
+        '<DescribeCapacityReservationsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
+        "<capacityReservationSet/></DescribeCapacityReservationsResponse>"
+    )
+
+
+replace(EC2Response, "describe_capacity_reservations", _capacity_reservations)

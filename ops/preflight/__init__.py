@@ -1,0 +1,1 @@
+"""What can be known before `up` by asking and reading only: one file for each subject."""
