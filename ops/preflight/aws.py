@@ -56,14 +56,19 @@ class Account:
             region_name=region,
         )
         self._endpoint = given.get("AWS_ENDPOINT_URL")
+        self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._identity: Identity | Exception | None = None
 
     def client(self, service: str) -> Any:
-        """Return a client of a service; a session can make one at a time only."""
+        """Return a client of a service, which threads may share; a session makes one at a time only."""
         with self._lock:
-            return self._session.client(service, endpoint_url=self._endpoint, config=_CONFIG)
+            if service not in self._clients:
+                self._clients[service] = self._session.client(
+                    service, endpoint_url=self._endpoint, config=_CONFIG
+                )
+            return self._clients[service]
 
     def items(self, service: str, operation: str, key: str, **parameters: Any) -> list[Any]:
         """Return a list of an answer with those of all its pages.

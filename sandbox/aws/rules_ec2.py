@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from moto.core.responses import ActionResult
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.subnets import SubnetBackend
 from moto.ec2.responses import EC2Response
@@ -215,18 +216,13 @@ def _interfaces_go_with_instance(instance: Any, _: Any) -> None:
             instance.detach_eni(interface)
 
 
-def _capacity_reservations(request: Any) -> str:
+def _capacity_reservations(request: Any) -> ActionResult:
     """Answer that there is none: nobody can buy a capacity block here."""
-    wanted = request._get_multi_param("CapacityReservationId")  # noqa: SLF001
-    if wanted:
+    for wanted in request._get_param("CapacityReservationIds") or ():  # noqa: SLF001
         raise AwsError(
-            "InvalidCapacityReservationId.NotFound",
-            f"The capacity reservation ID '{wanted[0]}' does not exist",
+            "InvalidCapacityReservationId.NotFound", f"The capacity reservation ID '{wanted}' does not exist"
         )
-    return (
-        '<DescribeCapacityReservationsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
-        "<capacityReservationSet/></DescribeCapacityReservationsResponse>"
-    )
+    return ActionResult({"CapacityReservations": []})
 
 
 replace(EC2Response, "describe_capacity_reservations", _capacity_reservations)
