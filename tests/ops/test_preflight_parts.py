@@ -160,7 +160,7 @@ def test_an_existing_network_is_looked_at_as_the_program_does(somebody: Accounts
     assert "a load balancer wants /27 or larger" in small.seen
     gone = looked_at([subnets[0], "subnet-0123456789abcdef0"], more[:2])
     assert gone.answer == "no"
-    assert "subnet-0123456789abcdef0" in gone.seen
+    assert "InvalidSubnetID.NotFound" in gone.seen  # moto names any of them
 
 
 def _runpod(accounts: Accounts, path: str, value: Any) -> dict[str, Finding]:
