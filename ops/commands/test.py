@@ -22,8 +22,9 @@ _STATIC = (
     ("Dockerfile", (str(_BIN / "hadolint"), "image/Dockerfile")),
     ("types", (*_PYTHON, "mypy")),
 )
-# The tests of one file share what is slow to start, so a file stays on one of the two workers.
-_PYTEST = (*_PYTHON, "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--verbose")
+# The tests of one file share what is slow to start, so a file stays on one worker. Three, as those that bring
+# whole stacks up, which are held to two of them (tests/lanes.py), mostly wait.
+_PYTEST = (*_PYTHON, "pytest", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--verbose")
 
 
 def test(context: typer.Context) -> None:
