@@ -11,7 +11,7 @@ import yaml
 
 from infra import serving
 from ops import console, records
-from ops.errors import OpsError, UsageError
+from ops.errors import OpsError, RefusedError, UsageError
 from ops.stacks import STACKS_FOLDER
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SAID_BY_ANOTHER = "it failed; the reason is in what the Pulumi CLI wrote"
 def recorded(stack: Stack, verb: Literal["up", "destroy"], *, asks: bool) -> Iterator[None]:
     """Keep a record of what is done inside, with the error that it ends with, if it does.
 
-    A refusal to begin (`UsageError`) is none of a deployment's facts, and is not kept.
+    A refusal to begin (`UsageError`, `RefusedError`) is none of a deployment's facts, and is not kept.
 
     Args:
         stack: the stack that is changed.
@@ -58,7 +58,7 @@ def recorded(stack: Stack, verb: Literal["up", "destroy"], *, asks: bool) -> Ite
 
     try:
         yield
-    except UsageError:
+    except (UsageError, RefusedError):
         raise
     except KeyboardInterrupt:
         keep("interrupted")

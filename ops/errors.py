@@ -15,6 +15,10 @@ class UsageError(OpsError):
     exit_status = 2
 
 
+class RefusedError(OpsError):
+    """A command that cannot be done was not begun, so that there is nothing to record of it."""
+
+
 class InterruptedCommandError(OpsError):
     """The user interrupted the command with Ctrl-C."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ops.errors import OpsError
+from ops.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def require(settings: Settings, *, token: Callable[[], str | None], note: Callab
         note: takes a line for the user.
 
     Raises:
-        OpsError: a repository or commit is not there, is gated and there is no token or one that may not
+        RefusedError: a repository or commit is not there, is gated and there is no token or one that may not
             read it, or an adapter is of another base or rank.
     """
     model = settings.model
@@ -73,7 +73,7 @@ def require(settings: Settings, *, token: Callable[[], str | None], note: Callab
         if problem is not None:
             problems.append(f"{settings.file}: berth:{item.key}: {item.name} {problem}")
     if problems:
-        raise OpsError("\n".join(problems))
+        raise RefusedError("\n".join(problems))
 
 
 def _ask(hub: str, item: _Wanted, token: Callable[[], str | None]) -> tuple[Any, str | None]:

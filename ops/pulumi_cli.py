@@ -152,7 +152,11 @@ class PulumiStack:
         return True
 
     def outputs(self, *, show_secrets: bool) -> dict[str, Any]:
-        """Return what `pulumi stack output` says."""
+        """Return what `pulumi stack output` says.
+
+        Raises:
+            OpsError: it fails, or writes something else.
+        """
         options = ["--json", *(["--show-secrets"] if show_secrets else [])]
         answer = subprocess.run(
             [*self._command("stack", "output"), *options],
@@ -163,7 +167,10 @@ class PulumiStack:
         )
         if answer.returncode != 0:
             raise SilentFailureError
-        loaded: dict[str, Any] = json.loads(answer.stdout)
+        try:
+            loaded: dict[str, Any] = json.loads(answer.stdout)
+        except ValueError as error:
+            raise OpsError("pulumi stack output --json wrote something else than JSON") from error
         return loaded
 
     def resources(self) -> dict[str, int]:

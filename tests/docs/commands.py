@@ -31,6 +31,17 @@ ELSEWHERE = {
     './berth example offline --stack local "A ship"': (
         "tests/examples/test_offline.py::test_it_generates_with_a_stacks_own_arguments"
     ),
+    # As it is there, and with --json.
+    "./berth load --stack local --users 4 --ramp 1 --seconds 10": (
+        "tests/e2e/test_both_targets.py::test_load_is_answered_by_both_and_what_vllm_counts_meanwhile_is_read"
+    ),
+    # A server for each value, and records that are there.
+    "./berth bench sweep --stack local serving.max_num_seqs=2,8 --ttft-p99-ms 2000": (
+        "tests/ops/test_bench_sweep.py::test_a_combination_without_room_is_a_row_that_says_why_and_not_the_end"
+    ),
+    "./berth bench compare results/local/A-bench.json results/local/B-bench.json": (
+        "tests/ops/test_bench_compare.py::test_the_command_shows_ratios_and_refuses_what_is_no_record"
+    ),
     # The real CLI, where there is one on PATH.
     "pulumi preview -s local": (
         "tests/e2e/test_both_targets.py::test_the_real_cli_takes_the_stack_over_and_sees_no_changes"

@@ -138,7 +138,7 @@ def test_load_sends_jobs_and_leaves_none_when_it_is_interrupted(
     [record] = records.kept("dev", "load")
     [row] = record.document["requests"]
     assert (row["kind"], row["failed"], row["first_token_ms"]) == ("chat, short", 0, None)
-    assert row["requests"] >= 9
+    assert row["requests"] > 0
     assert row["completion_tokens"] == 3 * row["requests"]
     assert [engine["engine"] for engine in record.document["engines"]] == ["the queue"]
     states = {job["status"] for job in ask("requests")["requests"]}
