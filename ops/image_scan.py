@@ -78,7 +78,7 @@ def findings(image: str, environment: Mapping[str, str], *, timeout_seconds: flo
         raise OpsError(f"{image} is not in ECR, whose scans this command shows")
     deadline = time.monotonic() + timeout_seconds
     try:
-        client = _client(environment, place["region"])
+        client = ecr_client(environment, place["region"])
         while True:
             pages = _pages(client, place)
             status = pages[0]["imageScanStatus"]
@@ -99,7 +99,13 @@ def findings(image: str, environment: Mapping[str, str], *, timeout_seconds: flo
     return sorted(found, key=lambda each: (SEVERITIES.index(each.severity), each.id, each.package))
 
 
-def _client(environment: Mapping[str, str], region: str) -> Any:
+def ecr_client(environment: Mapping[str, str], region: str) -> Any:
+    """Return boto3's client of ECR.
+
+    Args:
+        environment: the variables under which AWS's tools work on the stack.
+        region: whose ECR.
+    """
     import boto3  # noqa: PLC0415  # slow to import, and no other command needs it
 
     session = boto3.Session(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,10 @@ _COLOURS = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow"}
 
 def scan(
     stack: StackName,
+    sbom: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Pull the image and write what is in it, as CycloneDX in JSON."),
+    ] = None,
     as_json: AsJson = False,
     timeout: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for a scan that is not finished.")
@@ -30,6 +35,11 @@ def scan(
     image = opened.outputs(show_secrets=False).get("image")
     if not isinstance(image, str):
         raise OpsError(f"the stack {stack} has no image: it is not deployed")
+    if sbom is not None:
+        from ops import bill_of_materials  # noqa: PLC0415  # only where it is asked for
+
+        console.note(f"Pulling {image} to read what is in it")
+        bill_of_materials.write(image, opened.environment(), sbom)
     found = findings(image, opened.environment(), timeout_seconds=timeout)
     policy = opened.settings.image.scan
     verdict = judge(found, policy, dt.datetime.now(dt.UTC).date())

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import json
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from tests.sandbox_aws.support import KEY, SECRET, admin
-from tests.sandbox_aws.test_scans import pushed
+from tests.sandbox_aws.test_registry import push_image
+from tests.sandbox_aws.test_scans import logged_in, pushed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.ops.conftest import Project
     from tests.sandbox_aws.support import Sandbox
 
@@ -96,6 +103,40 @@ def test_what_cannot_be_said_is_no_pass(
     assert "is not in ECR" in words()
     variables |= project.pulumi({})
     assert "it is not deployed" in words()
+
+
+def _with_a_package(sandbox: Sandbox) -> str:
+    """Push an image in which a Python package is installed, and return it by digest."""
+    files = {
+        "usr/lib/python3/dist-packages/attrs-25.1.0.dist-info/METADATA": b"Name: attrs\nVersion: 25.1.0\n",
+        "usr/lib/python3/dist-packages/attrs-25.1.0.dist-info/RECORD": b"",
+    }
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    layer = packed.getvalue()
+    unpacked = f"sha256:{hashlib.sha256(gzip.decompress(layer)).hexdigest()}"
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [unpacked]}}
+    sandbox.client("ecr").create_repository(repositoryName="berth-sbom")
+    with logged_in(sandbox) as client:
+        digest = push_image(client, "berth-sbom", "v1", layer, json.dumps(config).encode()).headers[
+            "docker-content-digest"
+        ]
+    return f"{HOST}/berth-sbom@{digest}"
+
+
+def test_the_bill_of_materials_is_read_from_the_registry(
+    project: Project, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    variables = _variables(project, sandbox, _with_a_package(sandbox))
+    path = tmp_path / "sbom.json"
+    done = project.berth("scan", "--stack", "dev", "--sbom", str(path), exit_status=1, variables=variables)
+    assert "Pulling" in done.stderr
+    components = json.loads(path.read_text())["components"]
+    assert ("attrs", "25.1.0") in {(each["name"], each.get("version")) for each in components}
 
 
 @pytest.mark.parametrize(

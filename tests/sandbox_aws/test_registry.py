@@ -39,12 +39,21 @@ def push_blob(registry: httpx.Client, name: str, data: bytes) -> dict[str, Any]:
     return {"mediaType": "application/octet-stream", "digest": digest_of(data), "size": len(data)}
 
 
-def push_image(registry: httpx.Client, name: str, reference: str, layer: bytes) -> httpx.Response:
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def push_image(
+    registry: httpx.Client,
+    name: str,
+    reference: str,
+    layer: bytes,
+    config: bytes = b'{"architecture": "amd64"}',
+) -> httpx.Response:
     manifest = {
         "schemaVersion": 2,
         "mediaType": OCI,
-        "config": push_blob(registry, name, b'{"architecture": "amd64"}'),
-        "layers": [push_blob(registry, name, layer)],
+        "config": push_blob(registry, name, config),
+        "layers": [{**push_blob(registry, name, layer), "mediaType": LAYER}],
     }
     body = json.dumps(manifest)
     return registry.put(f"/v2/{name}/manifests/{reference}", content=body, headers={"Content-Type": OCI})

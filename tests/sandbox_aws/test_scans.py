@@ -14,7 +14,8 @@ from tests.sandbox_aws.support import Sandbox, admin
 from tests.sandbox_aws.test_registry import push_image
 
 
-def _registry(sandbox: Sandbox) -> httpx.Client:
+def logged_in(sandbox: Sandbox) -> httpx.Client:
+    """Return a client of the sandbox's registry that is logged in."""
     data = sandbox.client("ecr").get_authorization_token()["authorizationData"][0]
     user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
     return httpx.Client(base_url=sandbox.endpoint, auth=(user, password))
@@ -24,7 +25,7 @@ def pushed(sandbox: Sandbox, name: str, *, scanned: bool) -> dict[str, str]:
     sandbox.client("ecr").create_repository(
         repositoryName=name, imageScanningConfiguration={"scanOnPush": scanned}
     )
-    with _registry(sandbox) as registry:
+    with logged_in(sandbox) as registry:
         response = push_image(registry, name, "v1", hashlib.sha256(name.encode()).digest())
     assert response.status_code == 201
     return {"repository": name, "digest": response.headers["docker-content-digest"]}
