@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
-from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ops.preflight.aws import Account
 from tests.infra.stack_files import edited, loaded
-from tests.ops.runpod_platform import typed
-from tests.runpod.conftest import KEY, start_platform
-from tests.sandbox_aws.support import Sandbox
+from tests.ops.accounts import Clouds, answering, clouds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +20,6 @@ if TYPE_CHECKING:
     from ops.preflight.findings import Check, Finding
     from tests.ops.conftest import Project
     from tests.ops.runpod_platform import Said
-    from tests.runpod.conftest import Platform
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
 EXPIRED = (403, "ExpiredToken", "The security token included in the request is expired")
@@ -34,65 +29,20 @@ DENIED = (403, "AccessDenied", "User: ci is not authorized to perform: iam:Simul
 @contextlib.contextmanager
 def refusing_service(status: int, code: str, message: str) -> Iterator[str]:
     """A service of AWS's query protocol that refuses everybody."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
-            answer = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>".encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@dataclass(frozen=True)
-class Accounts:
-    """Both accounts of a stack, on this machine."""
-
-    aws: Sandbox
-    runpod: Platform
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The environment of somebody who works with them."""
-        return {
-            "AWS_ACCESS_KEY_ID": self.aws.environment["AWS_ACCESS_KEY_ID"],
-            "AWS_SECRET_ACCESS_KEY": self.aws.environment["AWS_SECRET_ACCESS_KEY"],
-            "AWS_ENDPOINT_URL": self.aws.endpoint,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-            "RUNPOD_API_KEY": KEY,
-            "RUNPOD_REST_V2_API_URL": self.runpod.cloud.endpoint,
-        }
+    error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+    answer = f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>"
+    with answering(status, answer.encode()) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accounts]:
-    folder = tmp_path_factory.mktemp("accounts")
-    (folder / "aws").mkdir()
-    aws = Sandbox(folder / "aws").start()
-    platform = start_platform(folder / "runpod", block=aws.block)
-    yield Accounts(aws, platform)
-    platform.cloud.stop()
-    aws.stop()
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clouds]:
+    with clouds(tmp_path_factory.mktemp("accounts")) as (aws, runpod):
+        yield Clouds(aws, runpod)
 
 
 @pytest.fixture
-def somebody(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> Accounts:
+def somebody(accounts: Clouds, monkeypatch: pytest.MonkeyPatch) -> Clouds:
     """Both accounts, with the environment of somebody who works with them."""
     for name, value in accounts.variables.items():
         monkeypatch.setenv(name, value)
@@ -105,16 +55,12 @@ def pulumi(programs: Project) -> dict[str, str]:
     return programs.pulumi({})
 
 
-def preflight(accounts: Accounts, *options: str, exit_status: int = 0, **more: str) -> Said:
+def preflight(accounts: Clouds, *options: str, exit_status: int = 0, **more: str) -> Said:
     """Type the command; whatever it says, it never says a key."""
-    variables = accounts.variables | more
-    said = typed("preflight", "--stack", "dev", *options, variables=variables, exit_status=exit_status)
-    for secret in ("AWS_SECRET_ACCESS_KEY", "RUNPOD_API_KEY"):
-        assert not variables[secret] or variables[secret] not in said.stdout + said.stderr
-    return said
+    return accounts.typed("preflight", "dev", *options, exit_status=exit_status, **more)
 
 
-def report(accounts: Accounts, *, ready: bool, **more: str) -> dict[str, dict[str, Any]]:
+def report(accounts: Clouds, *, ready: bool, **more: str) -> dict[str, dict[str, Any]]:
     """Return the answers by subject and question."""
     said = json.loads(preflight(accounts, "--json", exit_status=0 if ready else 1, **more).stdout)
     assert said["ready"] == ready

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +15,14 @@ import pytest
 from awscli.clidriver import create_clidriver
 
 from tests.ops import planted
-from tests.ops.runpod_platform import typed
-from tests.runpod.conftest import KEY, start_platform
-from tests.sandbox_aws.support import Sandbox, wait_for
+from tests.ops.accounts import Clouds, answering, clouds
+from tests.sandbox_aws.support import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.ops.conftest import Project
     from tests.ops.runpod_platform import Said
-    from tests.runpod.conftest import Platform
 
 
 REFUSAL = {
@@ -47,60 +42,22 @@ PRICE = {
 }
 
 
-@contextlib.contextmanager
-def _service(status: int, answer: dict[str, Any]) -> Iterator[str]:
-    """A service of AWS that has one answer to everybody."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @dataclass(frozen=True)
-class Accounts:
-    """Both accounts of a stack, on this machine."""
+class Accounts(Clouds):
+    """Both accounts of a stack, with AWS's prices."""
 
-    aws: Sandbox
-    runpod: Platform
     prices: str
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment of somebody who works with them."""
-        return {
-            "AWS_ACCESS_KEY_ID": self.aws.environment["AWS_ACCESS_KEY_ID"],
-            "AWS_SECRET_ACCESS_KEY": self.aws.environment["AWS_SECRET_ACCESS_KEY"],
+        return super().variables | {
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": self.aws.endpoint,
             "AWS_ENDPOINT_URL_PRICING": self.prices,
-            "RUNPOD_API_KEY": KEY,
-            "RUNPOD_REST_V2_API_URL": self.runpod.cloud.endpoint,
         }
 
     def leftovers(self, *options: str, exit_status: int = 0, stack: str = "dev", **more: str) -> Said:
         """Type the command; whatever it says, it never says a key."""
-        variables = self.variables | more
-        said = typed("leftovers", "--stack", stack, *options, variables=variables, exit_status=exit_status)
-        for secret in ("AWS_SECRET_ACCESS_KEY", "RUNPOD_API_KEY"):
-            assert not variables[secret] or variables[secret] not in said.stdout + said.stderr
-        return said
+        return self.typed("leftovers", stack, *options, exit_status=exit_status, **more)
 
     def report(self, *options: str, exit_status: int = 0, **more: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(
@@ -111,15 +68,13 @@ class Accounts:
 
 @pytest.fixture(scope="module")
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accounts]:
-    folder = tmp_path_factory.mktemp("accounts")
-    (folder / "aws").mkdir()
-    aws = Sandbox(folder / "aws").start()
-    runpod = start_platform(folder / "runpod", block=aws.block)
     # Moto has no price list.
-    with _service(200, {"FormatVersion": "aws_v1", "PriceList": [json.dumps(PRICE)]}) as prices:
+    price_list = json.dumps({"FormatVersion": "aws_v1", "PriceList": [json.dumps(PRICE)]})
+    with (
+        clouds(tmp_path_factory.mktemp("accounts")) as (aws, runpod),
+        answering(200, price_list.encode()) as prices,
+    ):
         yield Accounts(aws, runpod, prices)
-    runpod.cloud.stop()
-    aws.stop()
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +172,7 @@ def test_nothing_but_reading_is_asked_for(asked: set[str]) -> None:
 def test_a_service_that_refuses_is_said_to_be_not_looked_at(
     accounts: Accounts, plants: dict[str, str]
 ) -> None:
-    with _service(400, REFUSAL) as url:
+    with answering(400, json.dumps(REFUSAL).encode()) as url:
         said = accounts.report(exit_status=1, AWS_ENDPOINT_URL_CODEBUILD=url, AWS_ENDPOINT_URL_KMS=url)
     assert [row["what"] for row in said["not_looked_at"]] == ["AWS: CodeBuild project", "AWS: KMS key"]
     assert all("is not authorized" in row["why"] for row in said["not_looked_at"])

@@ -19,7 +19,6 @@ from tests.ops.preflight_accounts import (
     DENIED,
     EXPIRED,
     MODEL,
-    Accounts,
     accounts,
     asked,
     preflight,
@@ -33,13 +32,14 @@ from tests.ops.preflight_accounts import (
 from tests.ops.test_models import Hub, hub
 
 if TYPE_CHECKING:
+    from tests.ops.accounts import Clouds
     from tests.ops.conftest import Project
 
 __all__ = ["accounts", "hub", "pulumi", "somebody"]  # fixtures
 
 
 def test_a_stack_whose_accounts_have_all_is_ready_and_only_reading_is_asked_for(
-    accounts: Accounts, pulumi: dict[str, str], hub: Hub, monkeypatch: pytest.MonkeyPatch
+    accounts: Clouds, pulumi: dict[str, str], hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = json.loads((PROJECT_FOLDER / "ops/plan/models.json").read_text())
     hub.files = {path: models[MODEL]["config"] for path in hub.files if MODEL in path}
@@ -57,7 +57,7 @@ def test_a_stack_whose_accounts_have_all_is_ready_and_only_reading_is_asked_for(
     assert all(name.startswith(("Describe", "Get", "Simulate")) for name in asked)
 
 
-def test_the_table_has_the_fix_on_a_line_of_its_own(accounts: Accounts, pulumi: dict[str, str]) -> None:
+def test_the_table_has_the_fix_on_a_line_of_its_own(accounts: Clouds, pulumi: dict[str, str]) -> None:
     said = preflight(accounts, exit_status=1, HF_ENDPOINT="http://127.0.0.1:9", **pulumi).stdout
     [row] = [line for line in said.splitlines() if line.startswith("model: hub")]
     assert "not known" in row
@@ -67,7 +67,7 @@ def test_the_table_has_the_fix_on_a_line_of_its_own(accounts: Accounts, pulumi: 
 
 
 def test_without_credentials_and_with_a_wrong_key_nothing_is_taken_for_a_yes(
-    accounts: Accounts, pulumi: dict[str, str], hub: Hub
+    accounts: Clouds, pulumi: dict[str, str], hub: Hub
 ) -> None:
     wrong = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "RUNPOD_API_KEY": "rpa_of_somebody_else"}
     rows = report(accounts, ready=False, HF_ENDPOINT=hub.url, **(pulumi | wrong))
@@ -82,7 +82,7 @@ def test_without_credentials_and_with_a_wrong_key_nothing_is_taken_for_a_yes(
 
 
 def test_a_gated_model_and_no_pulumi_are_said_with_their_fix(
-    accounts: Accounts, programs: Project, hub: Hub
+    accounts: Clouds, programs: Project, hub: Hub
 ) -> None:
     hub.gated = True
     nothing = {"PATH": str(programs.root), "HOME": str(programs.root)}
@@ -93,9 +93,7 @@ def test_a_gated_model_and_no_pulumi_are_said_with_their_fix(
     assert "https://www.pulumi.com/docs/iac/download-install/" in rows["Pulumi: CLI"]["fix"]
 
 
-def test_a_backend_that_nobody_is_logged_in_to_is_a_no(
-    accounts: Accounts, programs: Project, hub: Hub
-) -> None:
+def test_a_backend_that_nobody_is_logged_in_to_is_a_no(accounts: Clouds, programs: Project, hub: Hub) -> None:
     script = '[ "$1" = version ] && echo v3.272.0 && exit 0\necho "log in first" >&2\nexit 255'
     rows = report(accounts, ready=False, HF_ENDPOINT=hub.url, **programs.program("pulumi", script))
     assert rows["Pulumi: state"]["answer"] == "no"
@@ -140,7 +138,7 @@ def test_who_may_not_simulate_does_not_know(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_session_is_looked_at_as_its_role_and_what_it_may_not_do_is_named(
-    somebody: Accounts, monkeypatch: pytest.MonkeyPatch
+    somebody: Clouds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     iam = somebody.aws.client("iam")
     statement = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}

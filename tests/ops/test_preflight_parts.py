@@ -12,7 +12,6 @@ from sandbox.aws.errors import service_model
 from tests.infra.graph import STACKS
 from tests.infra.variants import VARIANTS, recorded
 from tests.ops.preflight_accounts import (
-    Accounts,
     accounts,
     asked,
     region,
@@ -25,11 +24,12 @@ from tests.sandbox_aws.test_loadbalancer import certificate
 
 if TYPE_CHECKING:
     from ops.preflight.findings import Finding
+    from tests.ops.accounts import Clouds
 
 __all__ = ["accounts", "somebody"]  # fixtures
 
 
-def test_a_quota_of_nothing_and_one_that_others_use_are_a_no_with_the_request(somebody: Accounts) -> None:
+def test_a_quota_of_nothing_and_one_that_others_use_are_a_no_with_the_request(somebody: Clouds) -> None:
     group = {"instance_types": ["g6.2xlarge", "g6.xlarge"], "desired": 1, "max": 2}
     settings = settings_with("eks.gpu_node_groups", {"gpu": group})
     graph = recorded("dev", False)
@@ -115,7 +115,7 @@ def _certificate(arn: str, host: str = "model.example.com") -> Finding:
     return asked(network.checks(settings_with("eks.load_balancer", balancer), region()))["certificate"]
 
 
-def test_a_certificate_must_be_issued_in_the_region_for_the_name(somebody: Accounts) -> None:
+def test_a_certificate_must_be_issued_in_the_region_for_the_name(somebody: Clouds) -> None:
     acm = somebody.aws.client("acm")
     arn = acm.request_certificate(DomainName="*.example.com", ValidationMethod="DNS")["CertificateArn"]
     pending = _certificate(arn)
@@ -137,7 +137,7 @@ def test_a_certificate_must_be_issued_in_the_region_for_the_name(somebody: Accou
     assert "it expired on 2025-01-01" in network.judged(over, "model.example.com", "us-east-1").seen
 
 
-def test_an_existing_network_is_looked_at_as_the_program_does(somebody: Accounts) -> None:
+def test_an_existing_network_is_looked_at_as_the_program_does(somebody: Clouds) -> None:
     vpc, subnets = make_network(somebody.aws)
     ec2 = somebody.aws.client("ec2")
     for name in ("EnableDnsSupport", "EnableDnsHostnames"):
@@ -163,11 +163,11 @@ def test_an_existing_network_is_looked_at_as_the_program_does(somebody: Accounts
     assert "InvalidSubnetID.NotFound" in gone.seen  # moto names any of them
 
 
-def _runpod(accounts: Accounts, path: str, value: Any) -> dict[str, Finding]:
+def _runpod(accounts: Clouds, path: str, value: Any) -> dict[str, Finding]:
     return asked(runpod.checks(settings_with(path, value), accounts.runpod.cloud.endpoint, KEY))
 
 
-def test_workers_beyond_what_every_account_has_are_not_known(accounts: Accounts) -> None:
+def test_workers_beyond_what_every_account_has_are_not_known(accounts: Clouds) -> None:
     accounts.runpod.delegate()
     assert _runpod(accounts, "runpod.workers_max", 5)["worker quota"].answer == "yes"
     made = accounts.runpod.api.post(
@@ -184,7 +184,7 @@ def test_workers_beyond_what_every_account_has_are_not_known(accounts: Accounts)
     assert "https://console.runpod.io/serverless allows 6" in full.fix
 
 
-def test_a_pool_that_no_data_center_has_and_one_that_is_none_are_a_no(accounts: Accounts) -> None:
+def test_a_pool_that_no_data_center_has_and_one_that_is_none_are_a_no(accounts: Clouds) -> None:
     nowhere = _runpod(accounts, "runpod.data_center_ids", ["US-WA-1"])
     assert nowhere["GPUs"].answer == "no"
     assert "is to be had in US-WA-1 now" in nowhere["GPUs"].seen
@@ -194,7 +194,7 @@ def test_a_pool_that_no_data_center_has_and_one_that_is_none_are_a_no(accounts: 
     assert "EU-RO-1" in _runpod(accounts, "runpod.volumes", volume)["data centers"].fix
 
 
-def test_a_cuda_floor_below_the_image_s_and_one_that_no_host_has_are_a_no(accounts: Accounts) -> None:
+def test_a_cuda_floor_below_the_image_s_and_one_that_no_host_has_are_a_no(accounts: Clouds) -> None:
     low = _runpod(accounts, "runpod.min_cuda_version", "12.4")["CUDA"]
     assert low.answer == "no"
     assert "vLLM's image is built for 13.0" in low.seen
