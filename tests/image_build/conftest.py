@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,12 +98,19 @@ def hub() -> Iterator[Hub]:
 @pytest.fixture(scope="session")
 def vllm_packages() -> Iterator[Path]:
     """The sandbox's packages of vLLM, less those for sound, which the official base lacks as well."""
-    packages = next((vllm.ensure(print) / "lib").glob("python3.*/site-packages"))
+    environment = vllm.ensure(print)
+    packages = next((environment / "lib").glob("python3.*/site-packages"))
     # Beside the environment, whose files can then be linked and need not be copied.
     with tempfile.TemporaryDirectory(dir=cache.directory()) as folder:
         linked = Path(folder) / "site-packages"
-        sound = shutil.ignore_patterns("av", "av-*", "av.libs", "*soundfile*", "scipy*", "soxr*")
-        shutil.copytree(packages, linked, copy_function=os.link, ignore=sound)
+        # Whatever has been imported from them before, their bytecode is not there.
+        left_out = shutil.ignore_patterns(
+            "av", "av-*", "av.libs", "*soundfile*", "scipy*", "soxr*", "__pycache__"
+        )
+        shutil.copytree(packages, linked, copy_function=os.link, ignore=left_out)
+        # The build looks for this one file, and cannot write it into a folder that is mounted.
+        python, module = environment / "bin" / "python", linked / "vllm" / "__init__.py"
+        subprocess.run([python, "-m", "py_compile", module], check=True)
         yield linked
 
 
